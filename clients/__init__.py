@@ -1,0 +1,1 @@
+"""How people and programs reach livedub: the command line and the browser page."""

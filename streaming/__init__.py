@@ -1,0 +1,1 @@
+"""The asyncio shell: the only clock, tasks, threads and network of livedub."""
