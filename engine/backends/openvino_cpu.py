@@ -1,0 +1,79 @@
+"""OpenVINO on the CPU: the fastest on x86, in float32 or bfloat16."""
+
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Literal
+
+import numpy as np
+
+from engine.arrays import Array
+from engine.backends.cpu import cpu_info, fastest_precision
+from engine.backends.graph import Graph
+from engine.backends.network import CheckedNetwork, Precision, library_errors
+from engine.errors import BackendUnavailable
+
+NAME = "openvino"
+_TELEMETRY = "openvino_telemetry"
+_ERRORS = (RuntimeError, ValueError, TypeError)
+
+
+def _import_openvino() -> ModuleType:
+    """Import the library without its telemetry.
+
+    `import openvino` reports itself to its maker's server and writes an identifier into the user's home,
+    unless the package `openvino_telemetry` cannot be imported: then it takes its own empty stand-in.
+    """
+    hidden = _TELEMETRY not in sys.modules
+    if hidden:
+        sys.modules[_TELEMETRY] = None  # type: ignore[assignment]  # an import of it fails, as documented
+    try:
+        import openvino
+    except ImportError as error:
+        raise BackendUnavailable("backend 'openvino' needs: pip install 'openvino>=2026.4'") from error
+    finally:
+        if hidden:
+            del sys.modules[_TELEMETRY]
+    module: ModuleType = openvino
+    return module
+
+
+def version() -> str:
+    """Version of the library.
+
+    Raises:
+        BackendUnavailable: it cannot be imported.
+    """
+    return str(_import_openvino().__version__)
+
+
+def decide_precision(wanted: Literal["auto", "f32", "bf16"], flags: frozenset[str]) -> Precision:
+    """Precision to compute in: `auto` is whatever runs fastest on a CPU with these flags."""
+    return fastest_precision(flags) if wanted == "auto" else wanted
+
+
+class OpenVinoNetwork(CheckedNetwork):
+    """A graph in one OpenVINO inference request."""
+
+    def __init__(self, graph: Graph, threads: int, precision: Literal["auto", "f32", "bf16"]) -> None:
+        openvino = _import_openvino()
+        decided = decide_precision(precision, cpu_info()[1])
+        super().__init__(NAME, decided, graph.inputs, graph.outputs)
+        config = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": "1",
+            "INFERENCE_NUM_THREADS": str(threads),
+            # Always said: the library's own default is bfloat16 on CPUs that have it.
+            "INFERENCE_PRECISION_HINT": decided,
+            # Networks of one process would all be pinned to the same first cores.
+            "ENABLE_CPU_PINNING": "NO",
+        }
+        with library_errors(NAME, "opening a graph", _ERRORS):
+            core = openvino.Core()
+            compiled = core.compile_model(core.read_model(graph.model), "CPU", config)
+            self._request = compiled.create_infer_request()
+
+    def _infer(self, feeds: dict[str, Array]) -> Sequence[Array]:
+        with library_errors(NAME, "running", _ERRORS):
+            self._request.infer(feeds, share_inputs=True)
+            return [np.asarray(self._request.get_tensor(name).data) for name in self.outputs]
