@@ -1,1 +1,1 @@
-"""livedub: audio."""
+"""The audio front end: blocks, resampling, log-mel features, speech detection."""
