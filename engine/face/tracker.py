@@ -1,0 +1,319 @@
+"""Following one face through the frames of a video.
+
+What a frame gives:
+
+* Landmarks are raw: no smoothing, which would lag behind a moving head. They depend on earlier frames only
+  through the region that is looked at.
+* No face: `None`, and the next frames are searched again until one is found.
+* Several faces: the first choice is the one that is largest and most central, or with `face=k` the k-th
+  from the left (1 = leftmost) of the first frame that shows at least k. The tracker then stays on that
+  face, also when another becomes larger.
+* A programme cut (the picture as a whole changes at once) marks the frame, forgets the face and chooses
+  anew by the same rule.
+* A loss without a cut (hidden, out of the picture): `None` until a face is found again. Where other faces
+  were seen, only one near the lost one's place and of its size is taken, for `MEMORY_FRAMES` frames;
+  afterwards the first rule chooses.
+* Every `VERIFY_FRAMES` frames the detector looks at the region again; three looks in a row that show no
+  face end the track, so that it does not stay on something that is not a face.
+"""
+
+import io
+import math
+import zipfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from engine.arrays import F32, U8, check_array
+from engine.backends.litert import LiteRTNetwork
+from engine.errors import AssetError
+from engine.face.detector import Detection, FaceDetector, Region
+from engine.face.landmarks import LandmarkNetwork, Landmarks
+from engine.models import locate
+
+VERSION = 1  # of the behaviour; part of the key of cached tracks
+MIN_CONFIDENCE = 0.5
+VERIFY_FRAMES = 25
+VERIFY_FAILURES = 3
+MEMORY_FRAMES = 75
+MAX_JUMP = 0.5  # of the region's centre between two frames, in its sides; more is another face or none
+MAX_GROWTH = 1.6  # of the region's side between two frames, either way
+RETURN_DISTANCE = 1.0  # from a lost face's place to where it is taken as the same, in sides of its region
+RETURN_RATIO = 1.8  # between the sizes before and after
+CENTRE_WEIGHT = 1.0  # how much a face at the border counts less than one of equal size in the middle
+
+THUMBNAIL_SIZE = (36, 64)  # rows, columns
+HISTOGRAM_BINS = 8  # per colour
+CUT_HISTOGRAM = 0.12  # share of pixels that change their bin; measured: within shots <= 0.06, across >= 0.11
+CUT_DIFFERENCE = 0.08  # mean absolute difference of the pixels, of full scale; within <= 0.06, across >= 0.09
+CUT_RATIO = 3.0  # that difference against its recent mean: a cut is sudden
+CUT_LUMA = 0.25  # change of the mean alone, of full scale: a cut from or to black
+
+
+@dataclass(frozen=True)
+class LandmarkResult:
+    """The tracked face in one frame.
+
+    Attributes:
+        landmarks: float32 [478, 3], px of the frame, as in `engine.face.landmarks`; the caller's.
+        confidence: 0.5..1.
+        region: where the next frame is looked at.
+    """
+
+    landmarks: F32
+    confidence: float
+    region: Region
+
+
+@dataclass(frozen=True)
+class TrackerState:
+    """All that the tracker knows from earlier frames; a value.
+
+    Attributes:
+        region: of the face being followed; None if there is none.
+        lost: the region of a face that was lost without a cut; None otherwise.
+        lost_frames: how long ago that was.
+        rivals: other faces were seen when this one was chosen or last searched for.
+        unverified_frames: since the detector last saw the face.
+        failures: looks of the detector in a row that showed no face.
+        thumbnail: float32 [36, 64, 3] 0..1 of the last frame; None before the first.
+        motion: recent mean difference of thumbnails, of full scale.
+        cut: the last frame was the first one after a programme cut.
+    """
+
+    region: Region | None = None
+    lost: Region | None = None
+    lost_frames: int = 0
+    rivals: bool = False
+    unverified_frames: int = 0
+    failures: int = 0
+    thumbnail: F32 | None = None
+    motion: float = 0.0
+    cut: bool = False
+
+    def __repr__(self) -> str:
+        return f"TrackerState(region={self.region}, lost={self.lost}, cut={self.cut})"
+
+
+class FaceTracker:
+    """One face of one video; the rules are those of this module's docstring.
+
+    Not to be used by two threads at once. With `threads=1` it never leaves the calling thread.
+    """
+
+    def __init__(
+        self, models: bytes | Path | None = None, *, face: int | None = None, threads: int = 1
+    ) -> None:
+        """Open the networks.
+
+        Args:
+            models: `face_landmarker.task`, its content or its path; by default the pinned one.
+            face: which face to choose, from the left, 1 = leftmost; by default the largest and most central.
+            threads: CPU threads of one network run.
+
+        Raises:
+            AssetError: the file is missing, not the pinned one, or not a model bundle.
+            BackendError: LiteRT is not installed or cannot run it.
+            ValueError: `face` or `threads` is less than 1.
+        """
+        if face is not None and face < 1:
+            raise ValueError(f"{face = } must be at least 1 (the leftmost)")
+        detector, landmarks = read_bundle(locate("face_landmarker") if models is None else models)
+        self._detector = FaceDetector(LiteRTNetwork(detector, name="face detector", threads=threads))
+        self._landmarks = LandmarkNetwork(LiteRTNetwork(landmarks, name="face landmarks", threads=threads))
+        self._face = face
+        self.state = TrackerState()
+
+    @property
+    def cut(self) -> bool:
+        """Whether the last frame was the first one after a programme cut."""
+        return self.state.cut
+
+    def reset(self) -> None:
+        """Forget everything: the next frame is a first frame."""
+        self.state = TrackerState()
+
+    def step(self, rgb: U8) -> LandmarkResult | None:
+        """The face in the next frame; None if there is none.
+
+        Args:
+            rgb: uint8 [H, W, 3]; not kept.
+        """
+        result, self.state = self.advance(rgb, self.state)
+        return result
+
+    def advance(self, rgb: U8, state: TrackerState) -> tuple[LandmarkResult | None, TrackerState]:
+        """As `step`, with the state passed in and out.
+
+        Args:
+            rgb: uint8 [H, W, 3]; not kept.
+            state: after the frame before; `TrackerState()` for the first.
+        """
+        check_array("rgb", rgb, (None, None, 3), np.uint8)
+        state = watch(rgb, state)
+        if state.region is not None:
+            found = self._follow(rgb, state.region)
+            if found is not None:
+                return self._verified(rgb, found, state)
+            state = _lose(state)
+        return self._search(rgb, state)
+
+    def _follow(self, rgb: U8, region: Region) -> Landmarks | None:
+        """The face in `region`, unless it is not one or has moved as no head does."""
+        found = self._landmarks.read(rgb, region)
+        if found.confidence < MIN_CONFIDENCE:
+            return None
+        after = found.region()
+        jump = math.hypot(after.x_px - region.x_px, after.y_px - region.y_px)
+        growth = after.side_px / region.side_px
+        if jump > MAX_JUMP * region.side_px or not 1 / MAX_GROWTH < growth < MAX_GROWTH:
+            return None
+        return found
+
+    def _first(self, rgb: U8, region: Region) -> Landmarks | None:
+        """The face in a detector's region, read twice: the second region is as close as a followed face's."""
+        found = self._landmarks.read(rgb, region)
+        if found.confidence >= MIN_CONFIDENCE:
+            found = self._landmarks.read(rgb, found.region())
+        return found if found.confidence >= MIN_CONFIDENCE else None
+
+    def _verified(
+        self, rgb: U8, found: Landmarks, state: TrackerState
+    ) -> tuple[LandmarkResult | None, TrackerState]:
+        """The result and the state after a frame with the followed face, the detector's look included."""
+        region = found.region()
+        unverified, failures = state.unverified_frames + 1, state.failures
+        if unverified >= VERIFY_FRAMES or failures:
+            failures = 0 if self._detector.confirm(rgb, region) else failures + 1
+            unverified = 0
+        if failures >= VERIFY_FAILURES:
+            return None, _lose(state)
+        state = replace(state, region=region, unverified_frames=unverified, failures=failures)
+        return LandmarkResult(found.points, found.confidence, region), state
+
+    def _search(self, rgb: U8, state: TrackerState) -> tuple[LandmarkResult | None, TrackerState]:
+        """Detect, choose and read a face where none is followed."""
+        faces = self._detector.detect(rgb)
+        height, width = rgb.shape[:2]
+        rivals = state.rivals or len(faces) > 1
+        if state.lost is not None and rivals and state.lost_frames < MEMORY_FRAMES:
+            chosen = nearest(faces, state.lost)
+        else:
+            chosen = choose(faces, width, height, self._face)
+        found = None if chosen is None else self._first(rgb, chosen.region())
+        if found is None:
+            lost_frames = state.lost_frames + 1 if state.lost is not None else 0
+            return None, replace(state, rivals=rivals, lost_frames=lost_frames)
+        region = found.region()
+        state = replace(
+            state,
+            region=region,
+            lost=None,
+            lost_frames=0,
+            rivals=len(faces) > 1,
+            unverified_frames=0,
+            failures=0,
+        )
+        return LandmarkResult(found.points, found.confidence, region), state
+
+
+def read_bundle(models: bytes | Path) -> tuple[bytes, bytes]:
+    """The detector and the landmark network out of `face_landmarker.task`, which is a zip file.
+
+    Raises:
+        AssetError: it cannot be read or has not these members.
+    """
+    try:
+        source = io.BytesIO(models) if isinstance(models, bytes) else models
+        with zipfile.ZipFile(source) as members:
+            return members.read("face_detector.tflite"), members.read("face_landmarks_detector.tflite")
+    except (OSError, KeyError, zipfile.BadZipFile) as error:
+        raise AssetError(f"not a face landmarker bundle: {error}") from error
+
+
+def choose(faces: list[Detection], width_px: int, height_px: int, face: int | None) -> Detection | None:
+    """The face that a track starts with: the `face`-th from the left, or the largest and most central one.
+
+    Args:
+        faces: of one frame.
+        width_px: of the frame.
+        height_px: of the frame.
+        face: 1 = leftmost; None for the largest and most central.
+
+    Returns:
+        None if there are not that many.
+    """
+    if face is not None:
+        ordered = sorted(faces, key=lambda f: f.x_px)
+        return ordered[face - 1] if face <= len(ordered) else None
+
+    def weight(one: Detection) -> float:
+        away = (
+            2
+            * math.hypot(one.x_px - width_px / 2, one.y_px - height_px / 2)
+            / math.hypot(width_px, height_px)
+        )
+        return math.sqrt(one.width_px * one.height_px) / (1 + CENTRE_WEIGHT * away)
+
+    return max(faces, key=weight, default=None)
+
+
+def nearest(faces: list[Detection], lost: Region) -> Detection | None:
+    """The face that may be the lost one: near its place and of its size; None if there is none."""
+
+    def distance(one: Detection) -> float:
+        return math.hypot(one.x_px - lost.x_px, one.y_px - lost.y_px) / lost.side_px
+
+    alike = [
+        one
+        for one in faces
+        if distance(one) < RETURN_DISTANCE
+        and 1 / RETURN_RATIO < one.region().side_px / lost.side_px < RETURN_RATIO
+    ]
+    return min(alike, key=distance, default=None)
+
+
+def watch(rgb: U8, state: TrackerState) -> TrackerState:
+    """The state with the new frame's thumbnail; at a cut with `cut` set and the face forgotten."""
+    small = thumbnail(rgb)
+    if state.thumbnail is None:
+        return replace(state, thumbnail=small, cut=False)
+    histogram, difference, luma = change(state.thumbnail, small)
+    sudden = difference > max(CUT_DIFFERENCE, CUT_RATIO * state.motion)
+    if sudden and (histogram > CUT_HISTOGRAM or luma > CUT_LUMA):
+        return TrackerState(thumbnail=small, cut=True)
+    return replace(state, thumbnail=small, motion=0.8 * state.motion + 0.2 * difference, cut=False)
+
+
+def thumbnail(rgb: U8) -> F32:
+    """The picture as float32 [36, 64, 3] in 0..1, whatever its size; cheap, so not free of aliasing."""
+    step_y, step_x = (max(1, n // (2 * m)) for n, m in zip(rgb.shape[:2], THUMBNAIL_SIZE, strict=True))
+    sparse = np.ascontiguousarray(rgb[step_y // 2 :: step_y, step_x // 2 :: step_x])
+    small = cv2.resize(sparse, THUMBNAIL_SIZE[::-1], interpolation=cv2.INTER_AREA)
+    return np.asarray(small, np.float32) / np.float32(255)
+
+
+def change(before: F32, after: F32) -> tuple[float, float, float]:
+    """How much two thumbnails differ.
+
+    Returns:
+        The share of pixels that change their colour bin wherever they are, 0..1; the mean absolute difference
+        of the pixels and the difference of the means, of full scale.
+    """
+    size = before.size / 3
+    moved = sum(
+        float(np.abs(_bins(before[..., i]) - _bins(after[..., i])).sum()) / 2 / size for i in range(3)
+    )
+    return moved / 3, float(np.abs(before - after).mean()), abs(float(before.mean() - after.mean()))
+
+
+def _bins(channel: F32) -> F32:
+    at = np.minimum((channel * HISTOGRAM_BINS).astype(np.int64), HISTOGRAM_BINS - 1)
+    return np.bincount(at.ravel(), minlength=HISTOGRAM_BINS).astype(np.float32)
+
+
+def _lose(state: TrackerState) -> TrackerState:
+    """The state after the followed face is gone without a cut."""
+    return replace(state, region=None, lost=state.region, lost_frames=0, unverified_frames=0, failures=0)
