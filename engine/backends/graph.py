@@ -116,7 +116,8 @@ def _parse(model: bytes) -> "onnx.ModelProto":
 def _spec(value: "onnx.ValueInfoProto") -> TensorSpec:
     tensor = value.type.tensor_type
     shape = tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in tensor.shape.dim)
-    return TensorSpec(value.name, shape, _dtype(tensor.elem_type, value.name))
+    symbols = tuple(dim.dim_param for dim in tensor.shape.dim)
+    return TensorSpec(value.name, shape, _dtype(tensor.elem_type, value.name), symbols)
 
 
 def _dtype(elem_type: int, name: str) -> np.dtype[np.generic]:

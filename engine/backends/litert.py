@@ -1,12 +1,17 @@
 """LiteRT (formerly TensorFlow Lite): runs the `.tflite` networks of the face tracker on the CPU."""
 
-from collections.abc import Mapping
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from engine.arrays import Array
 from engine.errors import BackendError, BackendUnavailable
+
+STDERR = 2  # file descriptor
 
 
 class LiteRTNetwork:
@@ -84,11 +89,36 @@ def _open(model: bytes, name: str, threads: int) -> Any:
             "face tracking needs LiteRT: pip install 'ai-edge-litert>=2.3,<3'"
         ) from error
     try:
-        interpreter = Interpreter(model_content=model, num_threads=threads)
-        interpreter.allocate_tensors()
+        with _without_notices():
+            interpreter = Interpreter(model_content=model, num_threads=threads)
+            interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         raise BackendError(f"LiteRT cannot open {name}: {error}") from error
     return interpreter
+
+
+@contextmanager
+def _without_notices() -> Iterator[None]:
+    """Keep LiteRT's `INFO:` lines off the process's standard error; other lines follow at the end.
+
+    LiteRT writes them to the file descriptor itself and has no switch for it.
+    """
+    with tempfile.TemporaryFile() as kept:
+        try:
+            before = os.dup(STDERR)
+        except OSError:  # closed by whoever started the process
+            yield
+            return
+        os.dup2(kept.fileno(), STDERR)
+        try:
+            yield
+        finally:
+            os.dup2(before, STDERR)
+            os.close(before)
+            kept.seek(0)
+            said = [line for line in kept if not line.startswith(b"INFO: ")]
+            if said:
+                os.write(STDERR, b"".join(said))
 
 
 def _shape(detail: Mapping[str, Any]) -> tuple[int, ...]:

@@ -30,11 +30,13 @@ class TensorSpec:
         name: its name in the graph.
         shape: lengths of its axes; `None` where the graph leaves the length open.
         dtype: its element type.
+        symbols: a name for each axis, "" if it has none; axes of one name have one length within a call.
     """
 
     name: str
     shape: tuple[int | None, ...]
     dtype: np.dtype[np.generic]
+    symbols: tuple[str, ...] = ()
 
     def check(self, array: Array) -> None:
         """Raise unless `array` has this type and shape.
@@ -123,9 +125,9 @@ class CheckedNetwork(ABC):
             self.outputs[name].check(array)
         results = dict(zip(self.outputs, self._checked(feeds), strict=True))
         for name, array in out.items():
-            if array.shape != results[name].shape:
-                want = list(results[name].shape)
-                raise ValueError(f"tensor '{name}' must have shape {want}, got {list(array.shape)}")
+            if array.shape != results[name].shape or not array.flags.writeable:
+                want, got = list(results[name].shape), list(array.shape)
+                raise ValueError(f"tensor '{name}' must be writeable and have shape {want}, got {got}")
         for name, array in out.items():
             np.copyto(array, results[name])
 
@@ -133,7 +135,19 @@ class CheckedNetwork(ABC):
         _check_names("input", feeds.keys() - self.inputs.keys(), self.inputs.keys() - feeds.keys())
         for name, spec in self.inputs.items():
             spec.check(feeds[name])
+        self._check_symbols(feeds)
         return self._infer({name: np.ascontiguousarray(feeds[name]) for name in self.inputs})
+
+    def _check_symbols(self, feeds: Mapping[str, Array]) -> None:
+        """Libraries differ in what they do about this; OpenVINO reads memory that is not there."""
+        lengths: dict[str, tuple[int, str]] = {}
+        for name, spec in self.inputs.items():
+            for symbol, length in zip(spec.symbols, feeds[name].shape, strict=False):
+                first, where = lengths.setdefault(symbol, (length, name))
+                if symbol and length != first:
+                    raise ValueError(
+                        f"axis {symbol} of tensor '{name}' is {length} long, but {first} in '{where}'"
+                    )
 
     @abstractmethod
     def _infer(self, feeds: dict[str, Array]) -> Sequence[Array]:

@@ -1,6 +1,8 @@
 """ONNX Runtime on the CPU: runs everywhere, float32."""
 
+import os
 from collections.abc import Sequence
+from types import ModuleType
 
 from engine.arrays import Array
 from engine.backends.graph import Graph
@@ -9,7 +11,27 @@ from engine.errors import BackendUnavailable
 
 NAME = "onnxruntime"
 _PROVIDER = "CPUExecutionProvider"
-_ONLY_ERRORS = 3  # onnxruntime's log severity
+_ONLY_FATAL = 4  # errors are raised too; onnxruntime's log severity
+
+
+def import_onnxruntime() -> ModuleType:
+    """Import the library without its telemetry.
+
+    Left alone it sends an event for each process, session and error to its maker and writes an identifier
+    into the user's home. The variable must be there before the first import in the process (the library's
+    Privacy.md, "Disabling Telemetry"); its interface to turn events off is too late for the first of them.
+
+    Raises:
+        BackendUnavailable: it cannot be imported.
+    """
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise BackendUnavailable("backend 'onnxruntime' needs: pip install 'onnxruntime>=1.31'") from error
+    module: ModuleType = onnxruntime
+    module.disable_telemetry_events()
+    return module
 
 
 def version() -> str:
@@ -18,11 +40,7 @@ def version() -> str:
     Raises:
         BackendUnavailable: it cannot be imported.
     """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise BackendUnavailable("backend 'onnxruntime' needs: pip install 'onnxruntime>=1.31'") from error
-    return str(onnxruntime.__version__)
+    return str(import_onnxruntime().__version__)
 
 
 class OnnxRuntimeNetwork(CheckedNetwork):
@@ -32,18 +50,15 @@ class OnnxRuntimeNetwork(CheckedNetwork):
     """
 
     def __init__(self, graph: Graph, threads: int) -> None:
-        version()
-        import onnxruntime
-
+        onnxruntime = import_onnxruntime()
         super().__init__(NAME, "f32", graph.inputs, graph.outputs)
         self._errors = _error_types()
-        onnxruntime.disable_telemetry_events()  # collected on Windows only
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         options.use_deterministic_compute = True
-        options.log_severity_level = _ONLY_ERRORS
+        options.log_severity_level = _ONLY_FATAL
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry("session.inter_op.allow_spinning", "0")
         with library_errors(NAME, "opening a graph", self._errors):

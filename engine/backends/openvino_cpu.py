@@ -18,11 +18,14 @@ _TELEMETRY = "openvino_telemetry"
 _ERRORS = (RuntimeError, ValueError, TypeError)
 
 
-def _import_openvino() -> ModuleType:
+def import_openvino() -> ModuleType:
     """Import the library without its telemetry.
 
     `import openvino` reports itself to its maker's server and writes an identifier into the user's home,
     unless the package `openvino_telemetry` cannot be imported: then it takes its own empty stand-in.
+
+    Raises:
+        BackendUnavailable: it cannot be imported.
     """
     hidden = _TELEMETRY not in sys.modules
     if hidden:
@@ -44,7 +47,7 @@ def version() -> str:
     Raises:
         BackendUnavailable: it cannot be imported.
     """
-    return str(_import_openvino().__version__)
+    return str(import_openvino().__version__)
 
 
 def decide_precision(wanted: Literal["auto", "f32", "bf16"], flags: frozenset[str]) -> Precision:
@@ -53,10 +56,14 @@ def decide_precision(wanted: Literal["auto", "f32", "bf16"], flags: frozenset[st
 
 
 class OpenVinoNetwork(CheckedNetwork):
-    """A graph in one OpenVINO inference request."""
+    """A graph in one OpenVINO inference request.
+
+    OpenVINO does not check shapes while it runs: an operator given arrays that do not fit returns whatever is
+    in memory. Open lengths should therefore be few, and named.
+    """
 
     def __init__(self, graph: Graph, threads: int, precision: Literal["auto", "f32", "bf16"]) -> None:
-        openvino = _import_openvino()
+        openvino = import_openvino()
         decided = decide_precision(precision, cpu_info()[1])
         super().__init__(NAME, decided, graph.inputs, graph.outputs)
         config = {
