@@ -48,7 +48,7 @@ THUMBNAIL_SIZE = (36, 64)  # rows, columns
 HISTOGRAM_BINS = 8  # per colour
 CUT_HISTOGRAM = 0.12  # share of pixels that change their bin; measured: within shots <= 0.06, across >= 0.11
 CUT_DIFFERENCE = 0.08  # mean absolute difference of the pixels, of full scale; within <= 0.06, across >= 0.09
-CUT_RATIO = 3.0  # that difference against its recent mean: a cut is sudden
+CUT_RATIO = 3.0  # that share against its recent mean: a cut is sudden
 CUT_LUMA = 0.25  # change of the mean alone, of full scale: a cut from or to black
 
 
@@ -75,22 +75,24 @@ class TrackerState:
         region: of the face being followed; None if there is none.
         lost: the region of a face that was lost without a cut; None otherwise.
         lost_frames: how long ago that was.
+        searches: frames in a row that were searched in vain.
         rivals: other faces were seen when this one was chosen or last searched for.
         unverified_frames: since the detector last saw the face.
         failures: looks of the detector in a row that showed no face.
         thumbnail: float32 [36, 64, 3] 0..1 of the last frame; None before the first.
-        motion: recent mean difference of thumbnails, of full scale.
+        restlessness: recent mean share of pixels that change their colour bin from frame to frame.
         cut: the last frame was the first one after a programme cut.
     """
 
     region: Region | None = None
     lost: Region | None = None
     lost_frames: int = 0
+    searches: int = 0
     rivals: bool = False
     unverified_frames: int = 0
     failures: int = 0
     thumbnail: F32 | None = None
-    motion: float = 0.0
+    restlessness: float = 0.0
     cut: bool = False
 
     def __repr__(self) -> str:
@@ -195,7 +197,7 @@ class FaceTracker:
 
     def _search(self, rgb: U8, state: TrackerState) -> tuple[LandmarkResult | None, TrackerState]:
         """Detect, choose and read a face where none is followed."""
-        faces = self._detector.detect(rgb)
+        faces = self._detector.detect(rgb, turn=state.searches or None)
         height, width = rgb.shape[:2]
         rivals = state.rivals or len(faces) > 1
         if state.lost is not None and rivals and state.lost_frames < MEMORY_FRAMES:
@@ -205,13 +207,15 @@ class FaceTracker:
         found = None if chosen is None else self._first(rgb, chosen.region())
         if found is None:
             lost_frames = state.lost_frames + 1 if state.lost is not None else 0
-            return None, replace(state, rivals=rivals, lost_frames=lost_frames)
+            searches = state.searches + 1
+            return None, replace(state, rivals=rivals, lost_frames=lost_frames, searches=searches)
         region = found.region()
         state = replace(
             state,
             region=region,
             lost=None,
             lost_frames=0,
+            searches=0,
             rivals=len(faces) > 1,
             unverified_frames=0,
             failures=0,
@@ -281,10 +285,11 @@ def watch(rgb: U8, state: TrackerState) -> TrackerState:
     if state.thumbnail is None:
         return replace(state, thumbnail=small, cut=False)
     histogram, difference, luma = change(state.thumbnail, small)
-    sudden = difference > max(CUT_DIFFERENCE, CUT_RATIO * state.motion)
-    if sudden and (histogram > CUT_HISTOGRAM or luma > CUT_LUMA):
+    sudden = histogram > max(CUT_HISTOGRAM, CUT_RATIO * state.restlessness)
+    if (sudden and difference > CUT_DIFFERENCE) or luma > CUT_LUMA:
         return TrackerState(thumbnail=small, cut=True)
-    return replace(state, thumbnail=small, motion=0.8 * state.motion + 0.2 * difference, cut=False)
+    restlessness = 0.8 * state.restlessness + 0.2 * histogram
+    return replace(state, thumbnail=small, restlessness=restlessness, cut=False)
 
 
 def thumbnail(rgb: U8) -> F32:
