@@ -1,7 +1,7 @@
 """The compiled loops of `engine.image.yuv`, imported on first use because numba takes long to import.
 
-All sums are float32 (int32 sums would widen to int64) and no multiply-add is fused, so the bytes are the same on
-every machine.
+All sums are float32 (int32 sums would widen to int64) and no multiply-add is fused, so the bytes are the same
+on every machine.
 """
 
 import numpy as np

@@ -138,7 +138,8 @@ def write_roi(image: I420, box: Box, rgb: U8, alpha: F32, colour: Colour) -> Non
     """Blend R'G'B' into a region of a picture, in place.
 
     Luma: `y + alpha (Y(rgb) - y)`. Chroma: the same blend at each of the 2 x 2 pixels, then their mean. Where
-    alpha is 0 (or not a number) luma keeps its exact bytes, and so does chroma where all its pixels have alpha 0.
+    alpha is 0 (or not a number) luma keeps its exact bytes, and so does chroma where all its pixels have
+    alpha 0.
 
     Args:
         image: the picture; written.

@@ -1,0 +1,101 @@
+"""Opening a file for reading, and saying in one line why it cannot be read."""
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import av.error
+import av.logging
+from av.container import InputContainer
+
+from engine.errors import MediaError
+from engine.media.truncation import missing_bytes
+
+_TS_DISCONT = 0x0200  # AVFMT_TS_DISCONT: the container's clock starts anywhere
+_NOT_MEDIA = {"tty", "concat", "hls", "dash", "sdp", "ffmetadata", "webm_dash_manifest", "lavfi"}
+_STILL_BRANDS = {"heic", "heix", "mif1", "avif", "heim", "heis"}
+
+av.logging.set_level(None)  # what FFmpeg has to say arrives as exceptions
+
+
+@contextmanager
+def opened(path: str | os.PathLike[str]) -> Iterator[InputContainer]:
+    """Open a media file for the length of a `with`; FFmpeg's errors inside become `MediaError`.
+
+    Raises:
+        MediaError: missing, a directory, unreadable, empty, cut off, or of no known format.
+    """
+    file = Path(path)
+    _check_file(file)
+    with translated(file):
+        container = av.open(
+            "file:" + os.path.abspath(file),
+            "r",
+            container_options={"protocol_whitelist": "file"},
+            metadata_errors="replace",
+        )
+    try:
+        if container.format.name in _NOT_MEDIA:
+            raise MediaError(f"{file}: not a video or audio file")
+        yield container
+    finally:
+        container.close()
+
+
+@contextmanager
+def translated(file: Path) -> Iterator[None]:
+    """Turn errors of FFmpeg and of the system into `MediaError`."""
+    try:
+        yield
+    except av.error.InvalidDataError as error:
+        raise MediaError(f"{file}: not a video or audio file, or damaged") from error
+    except (av.error.FFmpegError, OSError) as error:
+        raise MediaError(f"{file}: cannot be read: {reason(error)}") from error
+
+
+def reason(error: BaseException) -> str:
+    """Return what an error says, on one line."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(str(text).split())
+
+
+def origin_s(container: InputContainer) -> Fraction:
+    """Media time 0 on the container's clock, in seconds."""
+    if not container.format.flags & _TS_DISCONT:
+        return Fraction(0)
+    starts = [
+        stream.start_time * stream.time_base
+        for stream in container.streams
+        if stream.type in ("video", "audio") and stream.start_time is not None and stream.time_base
+    ]
+    return min(starts, default=Fraction(0))
+
+
+def is_still(container: InputContainer) -> bool:
+    """Whether the file is one picture rather than a video."""
+    name = container.format.name
+    if name == "image2" or name.endswith("_pipe"):
+        return True
+    return container.metadata.get("major_brand", "").strip() in _STILL_BRANDS
+
+
+def _check_file(file: Path) -> None:
+    try:
+        status = file.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise MediaError(f"{file}: is a directory, not a file")
+        if not stat.S_ISREG(status.st_mode):
+            raise MediaError(f"{file}: is not a regular file")
+        if status.st_size == 0:
+            raise MediaError(f"{file}: is empty")
+        missing = missing_bytes(file)
+    except FileNotFoundError as error:
+        raise MediaError(f"{file}: no such file") from error
+    except (OSError, ValueError) as error:
+        raise MediaError(f"{file}: cannot be read: {reason(error)}") from error
+    if missing:
+        raise MediaError(f"{file}: is cut off, {missing} bytes are missing at its end")
