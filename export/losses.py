@@ -1,0 +1,64 @@
+"""What the renderer is trained to make small."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+MOUTH_WEIGHT, GRADIENT_WEIGHT, TEXTURE_WEIGHT, TEMPORAL_WEIGHT, PERCEPTUAL_WEIGHT = 3.0, 4.0, 0.3, 1.0, 0.1
+
+Perceptual = Callable[[Tensor, Tensor], Tensor]
+
+
+def render_loss(
+    picture: Tensor,
+    target: Tensor,
+    sampled: Tensor,
+    covered: Tensor,
+    mask: Tensor,
+    mouth: Tensor,
+    *,
+    pairs: bool = False,
+    perceptual: Perceptual | None = None,
+) -> Tensor:
+    """L1 in the hole, more on the mouth, on gradients, on the texture's plain colours, and on motion.
+
+    Args:
+        picture: [B, 3, S, S] the network's output.
+        target: [B, 3, S, S] 0..1.
+        sampled: [B, 16, S, S] sampled texture, -1..1 in its first three channels.
+        covered: [B, 1, S, S] where the mesh is.
+        mask: [B, 1, S, S] soft hole.
+        mouth: [B, 1, S, S] soft weight of the lips.
+        pairs: samples 2 k and 2 k + 1 are neighbouring frames: motion is compared too.
+        perceptual: distance of two batches of pictures, if its weights are at hand.
+    """
+    hole = (mask > 0).to(picture.dtype)
+    error = (picture - target).abs()
+    loss = _mean(error, hole) + MOUTH_WEIGHT * _mean(error, mouth)
+    loss = loss + GRADIENT_WEIGHT * _gradient_error(picture, target, hole)
+    loss = loss + TEXTURE_WEIGHT * _mean((sampled[:, :3] * 0.5 + 0.5 - target).abs(), covered * hole)
+    if pairs:
+        motion = (picture[1::2] - picture[::2]) - (target[1::2] - target[::2])
+        loss = loss + TEMPORAL_WEIGHT * (_mean(motion.abs(), hole[1::2]) + MOUTH_WEIGHT * _mean(motion.abs(), mouth[1::2]))
+    if perceptual is not None:
+        composite = picture * hole + target * (1 - hole)
+        loss = loss + PERCEPTUAL_WEIGHT * perceptual(composite, target)
+    return loss
+
+
+def _mean(error: Tensor, weight: Tensor) -> Tensor:
+    return (error * weight).sum() / (weight.sum() * error.shape[1] + 1e-6)
+
+
+def _gradient_error(picture: Tensor, target: Tensor, hole: Tensor) -> Tensor:
+    difference = (picture - target) * hole
+    across = (difference[..., 1:] - difference[..., :-1]).abs().mean()
+    down = (difference[..., 1:, :] - difference[..., :-1, :]).abs().mean()
+    return across + down
+
+
+def psnr_db(picture: Tensor, target: Tensor, weight: Tensor) -> float:
+    """PSNR of the weighted area, dB."""
+    error = ((picture.clamp(0, 1) - target) ** 2 * weight).sum() / (weight.sum() * picture.shape[1] + 1e-9)
+    return float(-10 * torch.log10(error + 1e-12))

@@ -1,0 +1,158 @@
+"""Train the rendering prior: one U-Net and a mean texture for everybody, a texture of its own for every clip.
+
+Every clip's texture is the mean plus a difference, so that the mean is learned as the best start for someone new.
+Colours of the differences start from the footage itself, laid out on the texture. Half of every batch is the
+neighbouring frame of the other half, for steadiness.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from engine.face.model import FaceModel
+from export.dataset import FaceClip
+from export.losses import Perceptual, psnr_db, render_loss
+from export.prior_net import TEXTURE_CHANNELS, PriorNet, Tier, make_canvas, sample_texture
+from export.render_batch import NO_NOISE, TRAINING_NOISE, Batch, make_batch, reference_order, unproject
+
+NET_RATE, TEXTURE_RATE = 5e-4, 5e-3
+PAIRS = 4
+REFERENCE_SHARE = 0.3  # references are drawn from the most open frames
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One line of a training log."""
+
+    step: int
+    loss: float
+    psnr_db: float
+    mouth_psnr_db: float
+
+
+class Prior(nn.Module):
+    """The network, the mean texture, and each training clip's difference from it."""
+
+    def __init__(self, tier: Tier, clips: int) -> None:
+        super().__init__()
+        self.tier = tier
+        self.net = PriorNet(tier)
+        shape = (TEXTURE_CHANNELS, tier.texture_px, tier.texture_px)
+        self.mean = nn.Parameter(torch.randn(shape) * 0.02)
+        self.own = nn.ParameterList(nn.Parameter(torch.zeros(shape)) for _ in range(clips))
+
+    def render(self, batch: Batch, textures: Tensor) -> tuple[Tensor, Tensor]:
+        """Pictures [B, 3, S, S] and sampled textures [B, 16, S, S] of a batch with textures [B, 16, h, w]."""
+        sampled = sample_texture(textures, batch.uv, batch.covered)
+        canvas = make_canvas(sampled, batch.target, batch.reference, batch.mask)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=canvas.device.type == "cpu"):
+            picture = self.net(canvas.contiguous(memory_format=torch.channels_last))
+        return picture.float(), sampled
+
+    def textures(self, clips: Sequence[int]) -> Tensor:
+        """The textures [B, 16, h, w] of these clips."""
+        return torch.stack([self.mean + self.own[clip] for clip in clips])
+
+
+def start_textures(prior: Prior, clips: Sequence[FaceClip], model: FaceModel) -> None:
+    """Lay each clip's own colours out on its texture."""
+    laid = [unproject(clip, model, prior.tier.texture_px) for clip in clips]
+    total = sum(weight for _, weight in laid)
+    mean = sum(colour * weight[..., None] for colour, weight in laid) / np.maximum(total, 1e-6)[..., None]
+    with torch.no_grad():
+        prior.mean[:3] = torch.from_numpy(mean * 2 - 1).permute(2, 0, 1)
+        for own, (colour, weight) in zip(prior.own, laid, strict=True):
+            seen = np.minimum(weight, 1)[..., None]
+            own[:3] = torch.from_numpy((colour - mean) * 2 * seen).permute(2, 0, 1)
+
+
+def draw(
+    clips: Sequence[FaceClip], order: Sequence[np.ndarray], rng: np.random.Generator, last: float
+) -> list[tuple[int, int, int]]:
+    """Pairs of neighbouring frames, with one reference each; only the first `last` share of every clip is used."""
+    chosen = []
+    for _ in range(PAIRS):
+        clip = int(rng.integers(len(clips)))
+        end = max(2, int(len(clips[clip]) * last))
+        frame = int(rng.integers(end - 1))
+        open_ones = order[clip][order[clip] < end]
+        reference = int(open_ones[rng.integers(max(1, int(len(open_ones) * REFERENCE_SHARE)))])
+        chosen += [(clip, frame, reference), (clip, frame + 1, reference)]
+    return chosen
+
+
+def train(
+    prior: Prior,
+    clips: Sequence[FaceClip],
+    model: FaceModel,
+    *,
+    steps: int,
+    first_step: int = 0,
+    seed: int = 0,
+    perceptual: Perceptual | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    every: int = 100,
+) -> None:
+    """Train in place for `steps` steps; a tenth of every clip's frames is kept for the log's PSNR."""
+    rng = np.random.default_rng(seed + first_step)
+    order = [reference_order(clip, model) for clip in clips]
+    optimiser = torch.optim.Adam([
+        {"params": prior.net.parameters(), "lr": NET_RATE, "start": NET_RATE},
+        {"params": [prior.mean, *prior.own], "lr": TEXTURE_RATE, "start": TEXTURE_RATE},
+    ])
+    running = 0.0
+    for step in range(first_step, steps):
+        warm = min(1.0, (step - first_step + 1) / 100)
+        for group in optimiser.param_groups:
+            group["lr"] = group["start"] * warm * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * step / steps)))
+        batch = make_batch(clips, draw(clips, order, rng, 0.9), model, TRAINING_NOISE, rng)
+        picture, sampled = prior.render(batch, prior.textures(batch.clips))
+        loss = render_loss(
+            picture,
+            batch.target,
+            sampled,
+            batch.covered,
+            batch.mask,
+            batch.mouth,
+            pairs=True,
+            perceptual=perceptual,
+        )
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(prior.net.parameters(), 1.0)
+        optimiser.step()
+        running += loss.item() / every
+        if (step + 1) % every == 0 and on_progress:
+            on_progress(Progress(step + 1, running, *held_out(prior, clips, model, order)))
+            running = 0.0
+
+
+@torch.no_grad()
+def held_out(
+    prior: Prior, clips: Sequence[FaceClip], model: FaceModel, order: Sequence[np.ndarray]
+) -> tuple[float, float]:
+    """PSNR of hole and mouth, dB, on the last frames of some clips, which training does not see."""
+    rng, some = np.random.default_rng(0), range(0, len(clips), max(1, len(clips) // 12))
+    chosen = [(clip, len(clips[clip]) - 1 - 3 * k, int(order[clip][0])) for clip in some for k in (0, 1)]
+    batch = make_batch(clips, chosen, model, NO_NOISE, rng)
+    picture, _ = prior.render(batch, prior.textures(batch.clips))
+    hole = (batch.mask > 0).float()
+    return psnr_db(picture, batch.target, hole), psnr_db(picture, batch.target, batch.mouth)
+
+
+def save_checkpoint(prior: Prior, path: Path, step: int) -> None:
+    """Write network and textures; the optimiser's moments are not kept, a resumed run warms up again."""
+    temporary = path.with_suffix(".tmp")
+    tensors = {name: tensor.detach().contiguous() for name, tensor in prior.state_dict().items()}
+    save_file(tensors, temporary, metadata={"step": str(step), "tier": prior.tier.name})
+    temporary.replace(path)
+
+
+def load_checkpoint(prior: Prior, path: Path) -> None:
+    """Read what `save_checkpoint` wrote into a prior of the same tier and clips."""
+    prior.load_state_dict(load_file(path))
