@@ -3,7 +3,7 @@
 1. State is a value. `step` takes one and returns the next; neither the state nor the input that came in is
    written.
 2. Every array of a state has the batch as its leading axis, and keeps its name, shape and dtype through a
-   step. A row of the batch is a stranger to the others: rows can be gathered, reset and moved between batches.
+   step. A row of the batch is a stranger to the others: rows can be gathered, reset and moved elsewhere.
 3. `offline(x)` is what any sequence of steps over the same blocks gives, concatenated.
 4. Input comes in whole blocks. Arbitrary lengths are cut by `engine.audio.blocks.Reblocker`.
 

@@ -1,1 +1,1 @@
-"""livedub: actor."""
+"""One filmed person and all that is needed to dub them: the actor pack and the consent it carries."""
