@@ -15,7 +15,7 @@ from av.container import InputContainer
 
 from engine.arrays import F32, check_array
 from engine.errors import MediaError
-from engine.media.source import opened, origin_s, reason
+from engine.media.source import opened, origin_s, packets, reason
 from engine.timing import AUDIO_RATE_HZ, round_fraction
 
 _LAYOUTS = {1: "mono", 2: "stereo"}
@@ -142,7 +142,7 @@ def _read(path: str | os.PathLike[str], rate_hz: int) -> F32:
         parts: list[F32] = []
         count = 0
         try:
-            for frame in _placed(container, stream):
+            for frame in _placed(file, container, stream):
                 count += 1
                 parts += _arrays(resampler.resample(frame))
             parts += _arrays(resampler.resample(None)) if count else []
@@ -166,11 +166,11 @@ def _joined(parts: list[F32], channels: int) -> F32:
     return np.concatenate([np.zeros((channels, 0), np.float32), *parts], axis=1)
 
 
-def _placed(container: InputContainer, stream: AudioStream) -> Iterator[AudioFrame]:
+def _placed(file: Path, container: InputContainer, stream: AudioStream) -> Iterator[AudioFrame]:
     """Yield the stream's sound from media time 0 on without holes or overlaps, in its own rate and layout."""
     layout, rate_hz = stream.layout.name, stream.rate
     position = 0
-    for samples, start in _blocks(container, stream):
+    for samples, start in _blocks(file, container, stream):
         gap = 0 if start is None else start - position
         if gap > 0:
             for chunk in range(0, gap, _CHUNK_SAMPLES):
@@ -182,12 +182,12 @@ def _placed(container: InputContainer, stream: AudioStream) -> Iterator[AudioFra
         position += max(0, gap) + rest.shape[1]
 
 
-def _blocks(container: InputContainer, stream: AudioStream) -> Iterator[tuple[F32, int | None]]:
+def _blocks(file: Path, container: InputContainer, stream: AudioStream) -> Iterator[tuple[F32, int | None]]:
     """Yield float32 [C, T] and the sample it belongs at; None: right behind the one before."""
     to_float = AudioResampler("fltp", stream.layout.name, stream.rate)
     placing = _Placing(origin_s(container), stream.rate)
     seen = False
-    for packet in container.demux(stream):
+    for packet in packets(file, container, stream):
         try:
             got = stream.decode(packet)
         except av.error.InvalidDataError:

@@ -21,7 +21,7 @@ from engine.image.yuv import I420
 from engine.media import frames
 from engine.media.info import AudioInfo, MediaInfo, VideoInfo
 from engine.media.pts import PtsRepair
-from engine.media.source import is_still, opened, origin_s, reason
+from engine.media.source import is_still, opened, origin_s, packets, reason
 from engine.timing import round_fraction
 
 _MICROSECOND = Fraction(1, 1_000_000)
@@ -163,7 +163,7 @@ def _decoded(path: Path, container: InputContainer, stream: VideoStream) -> Iter
     """Yield the decoder's frames, at least one."""
     count = 0
     try:
-        for packet in container.demux(stream):
+        for packet in packets(path, container, stream):
             try:
                 got = stream.decode(packet)
             except av.error.InvalidDataError:

@@ -11,11 +11,14 @@ import av
 import av.error
 import av.logging
 from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Stream
 
 from engine.errors import MediaError
 from engine.media.truncation import missing_bytes
 
 _TS_DISCONT = 0x0200  # AVFMT_TS_DISCONT: the container's clock starts anywhere
+_EARLY_END_S = 1  # a Matroska file may state a duration this much beyond its last packet
 _NOT_MEDIA = {"tty", "concat", "hls", "dash", "sdp", "ffmetadata", "webm_dash_manifest", "lavfi"}
 _STILL_BRANDS = {"heic", "heix", "mif1", "avif", "heim", "heis"}
 
@@ -64,8 +67,11 @@ def reason(error: BaseException) -> str:
 
 
 def origin_s(container: InputContainer) -> Fraction:
-    """Media time 0 on the container's clock, in seconds."""
-    if not container.format.flags & _TS_DISCONT:
+    """Media time 0 on the container's clock, in seconds.
+
+    An MP3 file's first time is the encoder's delay, which the decoder has already cut.
+    """
+    if not container.format.flags & _TS_DISCONT and container.format.name != "mp3":
         return Fraction(0)
     starts = [
         stream.start_time * stream.time_base
@@ -73,6 +79,35 @@ def origin_s(container: InputContainer) -> Fraction:
         if stream.type in ("video", "audio") and stream.start_time is not None and stream.time_base
     ]
     return min(starts, default=Fraction(0))
+
+
+def packets(file: Path, container: InputContainer, stream: Stream) -> "Iterator[Packet[Stream]]":
+    """Yield the packets of one stream, the flushing one included.
+
+    FFmpeg passes over what it cannot read in a Matroska file, up to its end if need be; the stated duration
+    tells.
+
+    Raises:
+        MediaError: a Matroska file ends long before the duration that it states.
+    """
+    if "matroska" not in container.format.name:
+        yield from container.demux(stream)
+        return
+    end_s = Fraction(0)
+    flush = None
+    for packet in container.demux():
+        if packet.dts is None and packet.size == 0:
+            flush = packet if packet.stream_index == stream.index else flush
+            continue
+        if packet.pts is not None:
+            end_s = max(end_s, (packet.pts + (packet.duration or 0)) * packet.time_base)
+        if packet.stream_index == stream.index:
+            yield packet
+    stated_s = Fraction(container.duration or 0, 1_000_000)
+    if end_s + _EARLY_END_S < stated_s:
+        raise MediaError(f"{file}: is damaged: it ends after {float(end_s):.2f} of {float(stated_s):.2f} s")
+    if flush is not None:
+        yield flush
 
 
 def is_still(container: InputContainer) -> bool:
