@@ -68,8 +68,8 @@ def load_network(
 
     The defaults are measured (`python -m benchmarks backends`): a frame of the renderer's network at 224 px
     takes 8.6 ms of CPU time in bf16 and 41 ms in f32 with openvino, 43 ms with onnxruntime, on one thread of
-    a Xeon with AMX. A second thread costs up to 20 % more and belongs to the codec. bf16 moves a picture by up
-    to 0.7 grey levels (rms, 52 dB) and a recurrent state by up to 1e-2: say f32 for networks with state.
+    a Xeon with AMX. A second thread costs up to 20 % more and belongs to the codec. bf16 moves a picture by
+    up to 0.7 grey levels (rms, 52 dB) and a recurrent state by up to 1e-2: say f32 for networks with state.
 
     Args:
         model: serialized ONNX graph, complete in itself.
