@@ -8,7 +8,7 @@ Source of the decoding: BlazeFace, arXiv:1907.05047; anchors and constants as in
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import cv2
@@ -92,6 +92,20 @@ class Detection:
         side = max(self.width_px, self.height_px) * REGION_PER_BOX
         return Region(self.x_px, self.y_px, side, self.angle_rad)
 
+    def moved(self, x_px: float, y_px: float) -> "Detection":
+        """The same face in a picture whose origin lies (`x_px`, `y_px`) to the left and above."""
+        return replace(self, x_px=self.x_px + x_px, y_px=self.y_px + y_px)
+
+    def scaled(self, x: float, y: float) -> "Detection":
+        """The same face in a picture `x` times as wide and `y` times as high."""
+        return replace(
+            self,
+            x_px=(self.x_px + 0.5) * x - 0.5,
+            y_px=(self.y_px + 0.5) * y - 0.5,
+            width_px=self.width_px * x,
+            height_px=self.height_px * y,
+        )
+
 
 class FaceDetector:
     """Finds faces in one picture at a time; keeps nothing between calls."""
@@ -107,27 +121,23 @@ class FaceDetector:
         self._network = network
         self._min_score = min_score
 
-    def detect(self, rgb: U8, *, turn: int | None = None) -> list[Detection]:
+    def detect(self, rgb: U8) -> list[Detection]:
         """All faces, best score first, no two of the same face.
 
-        The picture is looked at as a whole (faces from about a tenth of the longer side) and, if that finds
-        nothing and the picture is wide or tall, in overlapping squares.
+        The picture is looked at as a whole and, if it is wide or tall, in overlapping squares of its shorter
+        side: the input has 128 px, so a face needs about an eighth of what is looked at.
 
         Args:
             rgb: uint8 [H, W, 3].
-            turn: look at only one of the squares, another for each number: for a search over many frames that
-                costs little in each. None looks at all.
         """
         check_array("rgb", rgb, (None, None, 3), np.uint8)
         height, width = rgb.shape[:2]
         if min(height, width) < 2:
             return []
-        found = self._in_window(rgb, 0, 0, self._min_score)
-        if not found and max(height, width) > WIDE * min(height, width):
-            squares = _squares(width, height)
-            for x, y, side in squares if turn is None else [squares[turn % len(squares)]]:
-                found += self._in_window(rgb[y : y + side, x : x + side], x, y, self._min_score)
-        return suppress(found)
+        scale, small = 1, rgb
+        while min(small.shape[:2]) >= 4 * INPUT_SIDE_PX:  # halving is fast and done once for all windows
+            scale, small = scale * 2, halve(small)
+        return [one.scaled(scale, scale) for one in self._search(small)]
 
     def confirm(self, rgb: U8, region: Region) -> bool:
         """Whether the detector sees a face of about that place and size; one run on a cut-out.
@@ -147,7 +157,16 @@ class FaceDetector:
                 return True
         return False
 
-    def _in_window(self, rgb: U8, x: int, y: int, min_score: float) -> list[Detection]:
+    def _search(self, rgb: U8) -> list[Detection]:
+        height, width = rgb.shape[:2]
+        found = self._in_window(rgb, 0, 0)
+        if max(height, width) > WIDE * min(height, width):
+            for x, y, side in _squares(width, height):
+                inside = self._in_window(rgb[y : y + side, x : x + side], x, y)
+                found += [one for one in inside if _whole(one, x, y, side, width, height)]
+        return suppress(found)
+
+    def _in_window(self, rgb: U8, x: int, y: int) -> list[Detection]:
         """Faces of a window whose top left pixel is (x, y) of the picture, in px of the picture."""
         height, width = rgb.shape[:2]
         scale = INPUT_SIDE_PX / max(height, width)
@@ -156,17 +175,10 @@ class FaceDetector:
         square = np.zeros((INPUT_SIDE_PX, INPUT_SIDE_PX, 3), np.uint8)
         square[top : top + small_height, left : left + small_width] = shrink(rgb, small_width, small_height)
         x_scale, y_scale = width / small_width, height / small_height
-        return [
-            Detection(
-                (one.x_px + 0.5 - left) * x_scale - 0.5 + x,
-                (one.y_px + 0.5 - top) * y_scale - 0.5 + y,
-                one.width_px * x_scale,
-                one.height_px * y_scale,
-                one.angle_rad,
-                one.score,
-            )
-            for one in self._run(square, min_score)
-        ]
+        found = (
+            one.moved(-left, -top).scaled(x_scale, y_scale) for one in self._run(square, self._min_score)
+        )
+        return [one.moved(x, y) for one in found]
 
     def _run(self, square: U8, min_score: float) -> list[Detection]:
         """Decoded boxes above `min_score` in px of the 128 px square, not yet suppressed."""
@@ -197,11 +209,28 @@ def suppress(found: list[Detection]) -> list[Detection]:
     return kept
 
 
+def halve(rgb: U8) -> U8:
+    """The mean of every 2 x 2 pixels; an odd last row or column is left out."""
+    height, width = rgb.shape[0] // 2, rgb.shape[1] // 2
+    return shrink(rgb[: 2 * height, : 2 * width], width, height)
+
+
 def shrink(rgb: U8, width: int, height: int) -> U8:
     """The picture at `width` x `height` px, area-averaged where that makes it smaller."""
     smaller = width <= rgb.shape[1] and height <= rgb.shape[0]
     method = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(rgb, (width, height), interpolation=method), np.uint8)
+
+
+def _whole(one: Detection, x: int, y: int, side: int, width: int, height: int) -> bool:
+    """Whether no edge of a window, other than the picture's own edges, cuts through the box."""
+    margin_x, margin_y = one.width_px / 2, one.height_px / 2
+    return (
+        (x == 0 or one.x_px - margin_x >= x)
+        and (y == 0 or one.y_px - margin_y >= y)
+        and (x + side == width or one.x_px + margin_x <= x + side)
+        and (y + side == height or one.y_px + margin_y <= y + side)
+    )
 
 
 def _overlap(a: Detection, b: Detection) -> float:

@@ -75,7 +75,6 @@ class TrackerState:
         region: of the face being followed; None if there is none.
         lost: the region of a face that was lost without a cut; None otherwise.
         lost_frames: how long ago that was.
-        searches: frames in a row that were searched in vain.
         rivals: other faces were seen when this one was chosen or last searched for.
         unverified_frames: since the detector last saw the face.
         failures: looks of the detector in a row that showed no face.
@@ -87,7 +86,6 @@ class TrackerState:
     region: Region | None = None
     lost: Region | None = None
     lost_frames: int = 0
-    searches: int = 0
     rivals: bool = False
     unverified_frames: int = 0
     failures: int = 0
@@ -197,7 +195,7 @@ class FaceTracker:
 
     def _search(self, rgb: U8, state: TrackerState) -> tuple[LandmarkResult | None, TrackerState]:
         """Detect, choose and read a face where none is followed."""
-        faces = self._detector.detect(rgb, turn=state.searches or None)
+        faces = self._detector.detect(rgb)
         height, width = rgb.shape[:2]
         rivals = state.rivals or len(faces) > 1
         if state.lost is not None and rivals and state.lost_frames < MEMORY_FRAMES:
@@ -207,15 +205,13 @@ class FaceTracker:
         found = None if chosen is None else self._first(rgb, chosen.region())
         if found is None:
             lost_frames = state.lost_frames + 1 if state.lost is not None else 0
-            searches = state.searches + 1
-            return None, replace(state, rivals=rivals, lost_frames=lost_frames, searches=searches)
+            return None, replace(state, rivals=rivals, lost_frames=lost_frames)
         region = found.region()
         state = replace(
             state,
             region=region,
             lost=None,
             lost_frames=0,
-            searches=0,
             rivals=len(faces) > 1,
             unverified_frames=0,
             failures=0,
