@@ -7,6 +7,8 @@ import pytest
 
 from engine.arrays import Array
 from engine.audio.logmel import LogMel
+from engine.audio.resample import Resampler
+from engine.audio.vad import Hysteresis
 from engine.steppable import State, Steppable, StepSpec, run_steps
 from tests.support.contract import verify_contract
 
@@ -151,6 +153,28 @@ def test_the_contract_catches_look_ahead_that_both_ways_share() -> None:
 def test_log_mel() -> None:
     x = (np.random.default_rng(1).standard_normal((3, 160 * 9)) * 0.2).astype(np.float32)
     verify_contract(LogMel(), x)
+
+
+@pytest.mark.parametrize(
+    ("source_hz", "target_hz"),
+    [
+        (48_000, 16_000),
+        (44_100, 16_000),
+        (22_050, 16_000),
+        (8_000, 16_000),
+        (16_000, 48_000),
+        (16_000, 16_000),
+    ],
+)
+def test_resampler(source_hz: int, target_hz: int) -> None:
+    model = Resampler(source_hz, target_hz)
+    x = (np.random.default_rng(2).standard_normal((2, 7 * model.spec.block_size)) * 0.3).astype(np.float32)
+    verify_contract(model, x)
+
+
+def test_hysteresis() -> None:
+    x = (np.random.default_rng(3).random((3, 60)) < 0.7).astype(np.float32)
+    verify_contract(Hysteresis(attack_ms=30, release_ms=40), x)
 
 
 @pytest.mark.parametrize(
