@@ -104,4 +104,4 @@ def test_a_step_of_40_ms_takes_a_fraction_of_a_millisecond() -> None:
         begun_s = perf_counter()
         _, state = model.step(x, state)
         times_s.append(perf_counter() - begun_s)
-    assert min(times_s) < 1e-3  # measured 0.08 ms; ten times that on a busy machine still passes
+    assert min(times_s) < 1e-3  # 0.04 ms where nothing else runs
