@@ -8,7 +8,8 @@ Images are uint8 `[H, W, 3]` RGB; landmarks are float32 `[478, 3]` or `[468, 2]`
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
@@ -113,6 +114,77 @@ class Flicker:
     def error_levels(self) -> float | None:
         """Grey levels of 255; `None` before any pair."""
         return self.error_sum / self.count if self.count else None
+
+
+@dataclass(slots=True)
+class FrameScores:
+    """The picture scores of a run of frame pairs, given one by one; keeps the last pair and sums.
+
+    Attributes:
+        perceptual_distance: of two face crops; `None` measures none.
+        frames: pairs so far.
+        frames_face_lost: pairs in which the output shows no face.
+    """
+
+    perceptual_distance: Callable[[U8, U8], float] | None = None
+    frames: int = 0
+    frames_face_lost: int = 0
+    face_psnr: Mean = field(default_factory=Mean)
+    face_ssim: Mean = field(default_factory=Mean)
+    mouth_psnr: Mean = field(default_factory=Mean)
+    mouth_ssim: Mean = field(default_factory=Mean)
+    mouth_lmd: Mean = field(default_factory=Mean)
+    perceptual: Mean = field(default_factory=Mean)
+    outside: PooledPsnr = field(default_factory=PooledPsnr)
+    flicker: Flicker = field(default_factory=Flicker)
+    _before: tuple[U8, U8] | None = None
+
+    def add(
+        self,
+        out: U8,
+        reference: U8,
+        out_face: F32,
+        reference_face: F32,
+        *,
+        joined: bool,
+        perceptual: bool = True,
+    ) -> None:
+        """Count one pair.
+
+        Args:
+            out: uint8 [H, W, 3]; kept until the next call.
+            reference: the same of the real frame.
+            out_face: float32 [478, 3], px; NaN where no face was found.
+            reference_face: float32 [478, 3], px, finite.
+            joined: this pair directly follows the one before, with no cut between.
+            perceptual: also measure the perceptual distance, which is slow.
+        """
+        self.frames += 1
+        faces = [reference_face]
+        if np.isfinite(out_face).all():
+            faces.append(out_face)
+            self.mouth_lmd.add(mouth_landmark_distance_px(out_face, reference_face))
+        else:
+            self.frames_face_lost += 1
+        height_px, width_px = out.shape[:2]
+        self.outside.add(out, reference, outside_mask(faces, height_px, width_px))
+        box = face_box(reference_face, height_px, width_px)
+        if box is not None:
+            pair = crop(out, box), crop(reference, box)
+            self.face_psnr.add(psnr_db(*pair))
+            self.face_ssim.add(ssim(*pair))
+            if perceptual and self.perceptual_distance is not None:
+                self.perceptual.add(self.perceptual_distance(*pair))
+        box = mouth_box(reference_face, height_px, width_px)
+        if box is not None:
+            pair = crop(out, box), crop(reference, box)
+            self.mouth_psnr.add(psnr_db(*pair))
+            self.mouth_ssim.add(ssim(*pair))
+        box = lower_face_box(reference_face, height_px, width_px)
+        if joined and self._before is not None and box is not None:
+            before = crop(self._before[0], box), crop(self._before[1], box)
+            self.flicker.add(before[0], crop(out, box), before[1], crop(reference, box))
+        self._before = (out, reference)
 
 
 def psnr_db(a: U8, b: U8) -> float:

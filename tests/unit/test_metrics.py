@@ -217,3 +217,60 @@ def test_flicker_is_the_ratio_of_sums() -> None:
 
 def test_flicker_against_a_still_source_is_unknown(image: U8) -> None:
     assert flicker_of([image, noisy(image, 9)], [image, image]).ratio() is None
+
+
+def scores_of(outs: list[U8], refs: list[U8], face: F32, out_face: F32 | None = None) -> metrics.FrameScores:
+    scores = metrics.FrameScores(lambda a, b: float(np.abs(a.astype(int) - b).mean()))
+    for t, (out, ref) in enumerate(zip(outs, refs, strict=True)):
+        scores.add(
+            out, ref, face if out_face is None else out_face, face, joined=t > 0, perceptual=t % 2 == 0
+        )
+    return scores
+
+
+@pytest.fixture
+def frames() -> list[U8]:
+    return [RNG.integers(0, 256, (240, 200, 3), dtype=np.uint8) for _ in range(3)]
+
+
+def test_frame_scores_are_means_over_the_references_boxes(frames: list[U8], face: F32) -> None:
+    outs = [noisy(frame, 10 + 5 * t, seed=t) for t, frame in enumerate(frames)]
+    scores = scores_of(outs, frames, face)
+    box, mouth = Box(50, 50, 100, 140), Box(72, 146, 56, 28)
+    pairs = list(zip(outs, frames, strict=True))
+    for mean, where in ((scores.face_psnr, box), (scores.mouth_psnr, mouth)):
+        want = np.mean([metrics.psnr_db(metrics.crop(a, where), metrics.crop(b, where)) for a, b in pairs])
+        assert mean.result() == pytest.approx(want)
+    for mean, where in ((scores.face_ssim, box), (scores.mouth_ssim, mouth)):
+        want = np.mean(
+            [metrics.ssim(metrics.crop(a, where), metrics.crop(b, where)) or 0.0 for a, b in pairs]
+        )
+        assert mean.result() == pytest.approx(want)
+    assert (scores.frames, scores.perceptual.count, scores.mouth_lmd.result()) == (3, 2, 0.0)
+    assert scores.outside.result() == pytest.approx(
+        np.mean([metrics.psnr_db(*pair) for pair in pairs]), abs=1
+    )
+    assert scores.flicker.ratio() == pytest.approx(1.0, abs=0.2)
+
+
+def test_frame_scores_skip_flicker_where_frames_do_not_follow(frames: list[U8], face: F32) -> None:
+    scores = metrics.FrameScores()
+    for frame in frames:
+        scores.add(frame, frame, face, face, joined=False)
+    assert scores.flicker.count == 0
+    assert scores.perceptual.count == 0
+
+
+def test_a_lost_output_face_is_counted_and_the_rest_is_measured(frames: list[U8], face: F32) -> None:
+    scores = scores_of(frames, frames, face, np.full_like(face, np.nan))
+    assert scores.frames_face_lost == scores.frames == 3
+    assert scores.mouth_lmd.result() is None
+    assert scores.face_psnr.result() == metrics.PSNR_CEILING_DB
+
+
+def test_a_face_outside_the_picture_has_no_scores(frames: list[U8], face: F32) -> None:
+    scores = scores_of(frames, frames, face - np.float32(1000))
+    assert scores.frames == 3
+    assert scores.face_psnr.result() is scores.mouth_psnr.result() is scores.perceptual.result() is None
+    assert scores.flicker.ratio() is None
+    assert scores.outside.result() == metrics.PSNR_CEILING_DB

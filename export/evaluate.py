@@ -1,0 +1,357 @@
+"""Quality and sync of a dub against ground truth: the whole of `livedub evaluate`.
+
+Two passes over each file: one tracks the face (kept in the cache), one compares pictures. Frames are paired
+by media time. Averages are means over frames (as the author of arXiv 2401.06126 reports them), except
+`outside_psnr_db`, which pools the squared error of all frames, so that one damaged frame shows. What cannot
+be measured is `None`, with a line in `notes` that says why.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from rich.table import Table
+
+from engine.arrays import F64, U8, Bool
+from engine.errors import AssetError, MediaError, NoFaceError
+from engine.face.track import FaceTrack, to_rgb, track_video
+from engine.media import open_video, open_writer, probe, read_audio, read_dub_audio
+from engine.timing import AUDIO_RATE_HZ, MEL_RATE_HZ
+from export import metrics, sync
+
+I64 = NDArray[np.int64]
+Progress = Callable[[str, float], None]
+
+PERCEPTUAL_FRAMES = 64  # evenly spread over the video; the network takes longer than all the rest together
+FALLBACK_RATE_HZ = 25.0
+TIE_S = 1e-6  # of two frames equally near, the earlier one
+TRACK_SHARE = 0.35  # of the progress, for each of the two files
+
+# name, unit, digits, the value of a perfect dub
+ROWS = (
+    ("face_psnr_db", "dB", 2, "100"),
+    ("face_ssim", "", 4, "1"),
+    ("mouth_psnr_db", "dB", 2, "100"),
+    ("mouth_ssim", "", 4, "1"),
+    ("mouth_lmd_px", "px of 256", 2, "0"),
+    ("outside_psnr_db", "dB", 2, "100"),
+    ("flicker_ratio", "", 3, "1"),
+    ("flicker_error", "grey levels", 3, "0"),
+    ("perceptual", "ST-LPIPS", 4, "0"),
+    ("identity_similarity", "", 3, "1"),
+    ("av_offset_ms", "ms", 0, "0"),
+    ("aperture_correlation", "r", 3, "as the reference"),
+    ("reference_av_offset_ms", "ms", 0, ""),
+    ("reference_aperture_correlation", "r", 3, ""),
+    ("aperture_correlation_reference", "r", 3, "1"),
+    ("aperture_lag_reference_ms", "ms", 0, "0"),
+)
+
+
+class EvaluationReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The scores of one dub. Numbers are finite; `None` is "not measured", and `notes` says why.
+
+    Attributes:
+        frames: pairs of frames that were compared: of the same moment, with a face in the reference.
+        frames_unpaired: frames of the output at whose moment the reference has none.
+        frames_without_face: pairs left out because the reference shows no face.
+        frames_face_lost: compared pairs in which no face is found in the output; without landmark distance.
+        seconds: media time from the first to the last frame of the output, and one frame more.
+        face_psnr_db: mean over frames, in the box of the reference's 468 landmarks; 100 is identical.
+        face_ssim: mean over frames in the same box, -1..1.
+        mouth_psnr_db: mean over frames, in the lips' box with a fifth of its size on each side.
+        mouth_ssim: mean over frames in the same box.
+        mouth_lmd_px: mean distance of the 40 lip landmarks with the face box scaled to 256 px.
+        outside_psnr_db: all pixels of all frames that a dub must not touch; 100 is untouched.
+        flicker_ratio: change from frame to frame in the lower face over that of the reference; 1 is the same.
+        flicker_error: mean error of those changes, grey levels of 255; 0 is the same.
+        perceptual: mean ST-LPIPS (AlexNet) of at most 64 face crops at 256 px; 0 is the same. Not comparable
+            with LPIPS.
+        identity_similarity: of face embeddings.
+        av_offset_ms: the output's mouth against the output's sound; positive = picture late.
+        aperture_correlation: of the output's mouth opening with what its sound predicts, at the best lag.
+        reference_av_offset_ms: `av_offset_ms` of the reference, for comparison.
+        reference_aperture_correlation: `aperture_correlation` of the reference: to match, not to exceed.
+        aperture_correlation_reference: Pearson's r of the output's opening with the reference's, same moment.
+        aperture_lag_reference_ms: the output's mouth against the reference's; positive = late.
+        notes: one line for each thing that could not be measured, or that limits a number.
+    """
+
+    frames: int
+    frames_unpaired: int
+    frames_without_face: int
+    frames_face_lost: int
+    seconds: float
+    face_psnr_db: float | None
+    face_ssim: float | None
+    mouth_psnr_db: float | None
+    mouth_ssim: float | None
+    mouth_lmd_px: float | None
+    outside_psnr_db: float | None
+    flicker_ratio: float | None
+    flicker_error: float | None
+    perceptual: float | None
+    identity_similarity: float | None
+    av_offset_ms: float | None
+    aperture_correlation: float | None
+    reference_av_offset_ms: float | None
+    reference_aperture_correlation: float | None
+    aperture_correlation_reference: float | None
+    aperture_lag_reference_ms: float | None
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Clip:
+    """One of the two files, tracked."""
+
+    path: Path
+    track: FaceTrack
+    times_s: F64
+    opening: F64
+
+
+def evaluate(
+    out_path: Path | str,
+    reference_path: Path | str,
+    *,
+    on_progress: Progress | None = None,
+    max_frames: int | None = None,
+) -> EvaluationReport:
+    """Compare a dub with ground truth: the same person saying the same words.
+
+    Args:
+        out_path: the dub.
+        reference_path: the real video, of the same size.
+        on_progress: called with the stage, in words, and the part of the whole that is done, 0..1.
+        max_frames: look only at so many frames from the start of the output.
+
+    Raises:
+        MediaError: a file cannot be read, the sizes differ, or no frames are of the same moment.
+        NoFaceError: the reference shows no face in any compared frame.
+        AssetError: the face tracking models are missing or wrong.
+        ValueError: `max_frames` is not positive.
+    """
+    if max_frames is not None and max_frames < 1:
+        raise ValueError(f"{max_frames = } must be positive")
+    tell = on_progress or (lambda stage, done: None)
+    max_s = _checked_length_s(Path(out_path), Path(reference_path), max_frames)
+    out = _tracked(Path(out_path), max_s, "tracking the output", 0.0, tell)
+    reference = _tracked(Path(reference_path), max_s, "tracking the reference", TRACK_SHARE, tell)
+    partner = pair_frames(out.times_s[:max_frames], reference.times_s)
+    usable = _usable(partner, out, reference)
+    distance, notes = _perceptual_distance()
+    scores = metrics.FrameScores(distance)
+    _compare(out, reference, np.where(usable, partner, -1), scores, tell)
+    report = _report(scores, out, reference, partner, usable, notes)
+    tell("done", 1.0)
+    return report
+
+
+def pair_frames(out_s: F64, reference_s: F64) -> I64:
+    """For each frame of the output, the frame of the reference at the same moment.
+
+    Args:
+        out_s: float64 [F], media times, ascending.
+        reference_s: float64 [G], media times, ascending, G >= 1.
+
+    Returns:
+        int64 [F]: index of the nearest frame of the reference, never descending; -1 where it is farther away
+        than half a frame of the slower video.
+    """
+    right = np.clip(np.searchsorted(reference_s, out_s), 1, max(1, len(reference_s) - 1))
+    left = right - 1
+    right = np.minimum(right, len(reference_s) - 1)
+    nearest = np.where(out_s - reference_s[left] <= reference_s[right] - out_s + TIE_S, left, right)
+    reach_s = 0.5 * max(_interval_s(out_s), _interval_s(reference_s)) + TIE_S
+    return np.where(np.abs(reference_s[nearest] - out_s) <= reach_s, nearest, -1).astype(np.int64)
+
+
+def to_json(report: EvaluationReport) -> str:
+    """The report as indented JSON; `null` for what was not measured, never NaN."""
+    return msgspec.json.format(msgspec.json.encode(report), indent=2).decode()
+
+
+def to_table(report: EvaluationReport) -> Table:
+    """The report for a person."""
+    table = Table(title=f"{report.frames} frames compared, {report.seconds:.1f} s")
+    table.add_column("metric")
+    table.add_column("value", justify="right")
+    table.add_column("unit")
+    table.add_column("perfect", justify="right")
+    for name, unit, digits, perfect in ROWS:
+        value = getattr(report, name)
+        table.add_row(name, "-" if value is None else f"{value:.{digits}f}", unit, perfect)
+    for name in ("frames_unpaired", "frames_without_face", "frames_face_lost"):
+        table.add_row(name, str(getattr(report, name)), "frames", "0")
+    if report.notes:
+        table.caption = "\n".join(report.notes)
+    return table
+
+
+def reencode(path: Path | str, out: Path | str, *, crf: int = 18) -> None:
+    """Write the video again with the writer's own encoder: what a dub that changes nothing would score.
+
+    Raises:
+        MediaError: `path` cannot be read.
+        OutputError: `out` cannot be written.
+    """
+    audio = read_dub_audio(path) if probe(path).has_audio else None
+    with open_video(path) as video, open_writer(out, video.info, audio=audio, crf=crf) as writer:
+        for frame in video:
+            writer.write(frame)
+
+
+def _checked_length_s(out: Path, reference: Path, max_frames: int | None) -> float | None:
+    """Seconds to track, `None` for all; raise unless the two pictures have the same size."""
+    with open_video(out) as a, open_video(reference) as b:
+        sizes = [(i.width, i.height, i.sample_aspect_ratio) for i in (a.info, b.info)]
+        rate = float(a.info.rate or FALLBACK_RATE_HZ)
+    if sizes[0] != sizes[1]:
+        shown = [
+            f"{width}x{height}" + (f" (pixels {sar})" if sar != 1 else "") for width, height, sar in sizes
+        ]
+        raise MediaError(
+            f"{out} shows {shown[0]} and {reference} {shown[1]}: the two must have the same size"
+        )
+    return None if max_frames is None else (max_frames + 1) / rate
+
+
+def _tracked(path: Path, max_s: float | None, stage: str, start: float, tell: Progress) -> _Clip:
+    with open_video(path) as video:
+        info = video.info
+    expected = info.frame_count or round((info.duration_s or 0.0) * float(info.rate or FALLBACK_RATE_HZ)) or 1
+    if max_s is not None:
+        expected = min(expected, math.ceil(max_s * float(info.rate or FALLBACK_RATE_HZ)))
+
+    def on_frame(done: int) -> None:
+        tell(stage, start + TRACK_SHARE * min(1.0, done / expected))
+
+    track = track_video(path, max_s=max_s, on_frame=on_frame)
+    times_s = track.pts.astype(np.float64) * float(track.time_base)
+    return _Clip(path, track, times_s, sync.aperture(track.landmarks))
+
+
+def _usable(partner: I64, out: _Clip, reference: _Clip) -> Bool:
+    """Bool [F]: the frame has a partner that shows a face; raise if there is none."""
+    paired = partner >= 0
+    if not paired.any():
+        raise MediaError(f"no frame of {out.path} is of the same moment as one of {reference.path}")
+    usable: Bool = paired & reference.track.found[partner]
+    if not usable.any():
+        raise NoFaceError(f"{reference.path} shows no face that could be compared")
+    return usable
+
+
+def _perceptual_distance() -> tuple[Callable[[U8, U8], float] | None, list[str]]:
+    try:
+        from export.perceptual import load_perceptual
+    except ImportError as error:
+        return None, [f"perceptual: needs {error.name}; pip install 'livedub[train]'"]
+    try:
+        return load_perceptual().distance, []
+    except AssetError as error:
+        return None, [f"perceptual: {error}"]
+
+
+def _compare(out: _Clip, reference: _Clip, partner: I64, scores: metrics.FrameScores, tell: Progress) -> None:
+    wanted = int((partner >= 0).sum())
+    stride = math.ceil(wanted / PERCEPTUAL_FRAMES)
+    before = (-2, -2)
+    for i, j, pictures in _pictures(out, reference, partner):
+        cut = bool(out.track.cut[i] or reference.track.cut[j])
+        scores.add(
+            *pictures,
+            out.track.landmarks[i],
+            reference.track.landmarks[j],
+            joined=(i - 1, j - 1) == before and not cut,
+            perceptual=scores.frames % stride == 0,
+        )
+        before = (i, j)
+        tell("comparing", 2 * TRACK_SHARE + (1 - 2 * TRACK_SHARE) * scores.frames / wanted)
+
+
+def _pictures(out: _Clip, reference: _Clip, partner: I64) -> Iterator[tuple[int, int, tuple[U8, U8]]]:
+    """Decode both files once, side by side, and yield the paired pictures as R'G'B'."""
+    with open_video(out.path) as out_video, open_video(reference.path) as reference_video:
+        others = enumerate(reference_video)
+        j, other, real = -1, None, None
+        for i, frame in zip(range(len(partner)), out_video, strict=False):
+            while j < partner[i]:
+                j, other = next(others)  # it is there: tracking has read the file that far
+                real = None
+            if partner[i] >= 0 and other is not None:
+                if real is None:
+                    real = to_rgb(other.image, reference_video.info.colour)
+                yield i, j, (to_rgb(frame.image, out_video.info.colour), real)
+
+
+def _sound(clip: _Clip, end_s: float) -> sync.AudioSync | None:
+    if not probe(clip.path).has_audio:
+        return None
+    audio = read_audio(clip.path, AUDIO_RATE_HZ)[: math.ceil(end_s * AUDIO_RATE_HZ)]
+    return sync.audio_sync(clip.opening, clip.times_s, audio)
+
+
+def _report(
+    scores: metrics.FrameScores,
+    out: _Clip,
+    reference: _Clip,
+    partner: I64,
+    usable: Bool,
+    notes: list[str],
+) -> EvaluationReport:
+    times_s = out.times_s[: len(partner)]
+    end_s = float(times_s[-1] + _interval_s(times_s))
+    sounds = [_sound(clip, end_s) for clip in (out, reference)]
+    ours, real = (sync.AudioSync(None, None, 0.0) if sound is None else sound for sound in sounds)
+    count = math.ceil(end_s * MEL_RATE_HZ)
+    curves = [sync.resample(clip.opening, clip.times_s, count) for clip in (out, reference)]
+    kept = np.flatnonzero(usable)
+    likeness, lag_ms = sync.best_lag(*curves)
+    notes = [*notes, "identity_similarity: no face recognition weights are packaged", *_notes(sounds, ours)]
+    return EvaluationReport(
+        frames=scores.frames,
+        frames_unpaired=int((partner < 0).sum()),
+        frames_without_face=int((partner >= 0).sum() - usable.sum()),
+        frames_face_lost=scores.frames_face_lost,
+        seconds=end_s - float(times_s[0]),
+        face_psnr_db=scores.face_psnr.result(),
+        face_ssim=scores.face_ssim.result(),
+        mouth_psnr_db=scores.mouth_psnr.result(),
+        mouth_ssim=scores.mouth_ssim.result(),
+        mouth_lmd_px=scores.mouth_lmd.result(),
+        outside_psnr_db=scores.outside.result(),
+        flicker_ratio=scores.flicker.ratio(),
+        flicker_error=scores.flicker.error_levels(),
+        perceptual=scores.perceptual.result(),
+        identity_similarity=None,
+        av_offset_ms=ours.offset_ms,
+        aperture_correlation=ours.correlation,
+        reference_av_offset_ms=real.offset_ms,
+        reference_aperture_correlation=real.correlation,
+        aperture_correlation_reference=sync.correlation(out.opening[kept], reference.opening[partner[kept]]),
+        aperture_lag_reference_ms=lag_ms if (likeness or 0.0) >= sync.MIN_CORRELATION else None,
+        notes=tuple(notes),
+    )
+
+
+def _notes(sounds: list[sync.AudioSync | None], ours: sync.AudioSync) -> list[str]:
+    notes = [
+        f"{name}: the file has no sound"
+        for name, sound in zip(("av_offset_ms", "reference_av_offset_ms"), sounds, strict=True)
+        if sound is None
+    ]
+    if sounds[0] is not None and ours.correlation is None:
+        notes.append(f"aperture_correlation: {ours.active_s:.1f} s of sound, or too little mouth movement")
+    elif ours.correlation is not None and ours.offset_ms is None:
+        notes.append(f"av_offset_ms: the mouth follows the sound too little (r = {ours.correlation:.2f})")
+    return notes
+
+
+def _interval_s(times_s: F64) -> float:
+    return float(np.median(np.diff(times_s))) if len(times_s) > 1 else 1.0 / FALLBACK_RATE_HZ
