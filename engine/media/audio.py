@@ -1,7 +1,7 @@
 """Sound from files: for the model (mono, one rate) and for the programme (as it is, one or two channels)."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -12,6 +12,8 @@ from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Stream
 
 from engine.arrays import F32, check_array
 from engine.errors import MediaError
@@ -19,7 +21,7 @@ from engine.media.source import opened, origin_s, packets, reason
 from engine.timing import AUDIO_RATE_HZ, round_fraction
 
 _LAYOUTS = {1: "mono", 2: "stereo"}
-_GAP_S = Fraction(1, 40)  # containers round pts to 1 ms; a jump beyond this is a hole or an overlap
+_GAP_S = Fraction(1, 100)  # containers round pts to 1 ms; a jump beyond this is a hole or an overlap
 _CHUNK_SAMPLES = 1 << 16
 
 
@@ -108,15 +110,11 @@ def resampled(audio: DubAudio, rate_hz: int) -> DubAudio:
     if audio.rate_hz == rate_hz:
         return audio
     channels, length = audio.samples.shape
-    resampler = AudioResampler("fltp", _LAYOUTS[channels], rate_hz)
-    parts = []
-    for start in range(0, length, _CHUNK_SAMPLES):
-        part = audio_frame(audio.samples[:, start : start + _CHUNK_SAMPLES], audio.rate_hz)
-        parts += resampler.resample(part)
-    parts += resampler.resample(None)
-    samples = _joined(_arrays(parts), channels)
-    wanted = round_fraction(Fraction(length * rate_hz, audio.rate_hz))
-    return DubAudio(fitted(samples, wanted), rate_hz)
+    blocks = (
+        audio_frame(audio.samples[:, start : start + _CHUNK_SAMPLES], audio.rate_hz)
+        for start in range(0, length, _CHUNK_SAMPLES)
+    )
+    return DubAudio(_resample(blocks, channels, rate_hz), rate_hz)
 
 
 def fitted(samples: F32, length: int) -> F32:
@@ -138,20 +136,9 @@ def _read(path: str | os.PathLike[str], rate_hz: int) -> F32:
     with opened(path) as container:
         stream = _stream(file, container)
         channels = min(2, stream.channels)
-        resampler = AudioResampler("fltp", _LAYOUTS[channels], rate_hz)
-        parts: list[F32] = []
-        count = 0
-        try:
-            for frame in _placed(file, container, stream):
-                count += 1
-                parts += _arrays(resampler.resample(frame))
-            parts += _arrays(resampler.resample(None)) if count else []
-        except (av.error.FFmpegError, OSError, ValueError) as error:
-            text = f"{file}: is damaged: decoding its sound stops at block {count}: {reason(error)}"
-            raise MediaError(text) from error
-    if not parts:
+        samples = _resample(_placed(file, container, stream), channels, rate_hz)
+    if not samples.shape[1]:
         raise MediaError(f"{file}: not one block of its sound can be decoded")
-    samples = _joined(parts, channels)
     peak = float(np.abs(samples).max(initial=0.0))
     return samples / np.float32(peak) if stream.channels > 2 and peak > 1.0 else samples
 
@@ -162,8 +149,22 @@ def _stream(file: Path, container: InputContainer) -> AudioStream:
     return container.streams.audio[0]
 
 
-def _joined(parts: list[F32], channels: int) -> F32:
-    return np.concatenate([np.zeros((channels, 0), np.float32), *parts], axis=1)
+def _resample(blocks: Iterable[AudioFrame], channels: int, rate_hz: int) -> F32:
+    """Mix and resample to float32 [C, T] of the same length within half a sample."""
+    resampler = AudioResampler("fltp", _LAYOUTS[channels], rate_hz)
+    parts = [np.zeros((channels, 0), np.float32)]
+    length = from_hz = 0
+    block = None
+    for block in blocks:
+        length, from_hz = length + block.samples, block.sample_rate
+        parts += _arrays(resampler.resample(block))
+    if block is None:
+        return parts[0]
+    # Silence behind the end pushes out what the filter holds; flushing alone loses a sound shorter than that.
+    tail = np.zeros((block.layout.nb_channels, from_hz // 10), np.float32)
+    parts += _arrays(resampler.resample(_frame(tail, block.layout.name, from_hz)))
+    parts += _arrays(resampler.resample(None))
+    return fitted(np.concatenate(parts, axis=1), round_fraction(Fraction(length * rate_hz, from_hz)))
 
 
 def _placed(file: Path, container: InputContainer, stream: AudioStream) -> Iterator[AudioFrame]:
@@ -186,21 +187,28 @@ def _blocks(file: Path, container: InputContainer, stream: AudioStream) -> Itera
     """Yield float32 [C, T] and the sample it belongs at; None: right behind the one before."""
     to_float = AudioResampler("fltp", stream.layout.name, stream.rate)
     placing = _Placing(origin_s(container), stream.rate)
-    seen = False
-    for packet in packets(file, container, stream):
-        try:
-            got = stream.decode(packet)
-        except av.error.InvalidDataError:
-            if seen:
-                raise
-            continue
-        for frame in got:
-            seen = True
-            known = frame.pts is not None and frame.time_base is not None
-            time_s = (frame.pts or 0) * (frame.time_base or Fraction(0)) if known else None
-            for part in _arrays(to_float.resample(frame)):
-                yield part, placing.next(time_s, part.shape[1])
-                time_s = None
+    count = 0
+    try:
+        for packet in packets(file, container, stream):
+            for frame in _decoded(stream, packet, skip_damage=count == 0):
+                count += 1
+                known = frame.pts is not None and frame.time_base is not None
+                time_s = (frame.pts or 0) * (frame.time_base or Fraction(0)) if known else None
+                for part in _arrays(to_float.resample(frame)):
+                    yield part, placing.next(time_s, part.shape[1])
+                    time_s = None
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        text = f"{file}: is damaged: decoding its sound stops at block {count}: {reason(error)}"
+        raise MediaError(text) from error
+
+
+def _decoded(stream: AudioStream, packet: "Packet[Stream]", skip_damage: bool) -> list[AudioFrame]:
+    try:
+        return stream.decode(packet)
+    except av.error.InvalidDataError:
+        if skip_damage:
+            return []
+        raise
 
 
 class _Placing:
@@ -230,7 +238,7 @@ class _Placing:
         if self._end is not None and abs(start - self._end) <= _GAP_S * self._rate_hz:
             self._end += length
             return None
-        self._end = start + length
+        self._end = max(known_end, start + length)
         return start
 
 

@@ -63,6 +63,9 @@ class VideoWriter:
     ) -> None:
         self._path = Path(path)
         self._kind = _container_for(self._path)
+        if self._kind.name == "webm" and video.sample_aspect_ratio != 1:
+            # VP9 does not carry it, and PyAV cannot hand it to the container.
+            raise OutputError(f"{path}: WebM cannot hold pixels that are not square here; use .mp4 or .mkv")
         self._video = video
         self._audio = audio
         self._crf = crf
