@@ -9,12 +9,12 @@ Source of the decoding: BlazeFace, arXiv:1907.05047; anchors and constants as in
 
 import math
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import cv2
 import numpy as np
 
 from engine.arrays import F32, U8, Array, check_array
+from engine.backends.network import Network
 
 INPUT_SIDE_PX = 128
 MIN_SCORE = 0.5
@@ -25,14 +25,6 @@ CONFIRM_SCALE = 1.6  # side of the square that `confirm` looks at, in sides of t
 CONFIRM_MIN_SCORE = 0.35  # a tracked face may be turned further than one that is found anew
 CONFIRM_MAX_SHIFT = 0.35  # distance of the two centres, in sides of the region
 CONFIRM_MAX_RATIO = 2.2  # between the two sides
-
-
-class Runnable(Protocol):
-    """What is needed of a network (see `engine.backends.litert.LiteRTNetwork`)."""
-
-    def run(self, feeds: dict[str, Array]) -> dict[str, Array]:
-        """Outputs by name for inputs by name."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -110,7 +102,7 @@ class Detection:
 class FaceDetector:
     """Finds faces in one picture at a time; keeps nothing between calls."""
 
-    def __init__(self, network: Runnable, *, min_score: float = MIN_SCORE) -> None:
+    def __init__(self, network: Network, *, min_score: float = MIN_SCORE) -> None:
         """Wrap the detector network.
 
         Args:

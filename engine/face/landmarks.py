@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.arrays import F32, U8
-from engine.face.detector import Region, Runnable
+from engine.backends.network import Network
+from engine.face.detector import Region
 
 COUNT = 478
 INPUT_SIDE_PX = 256
@@ -42,7 +43,7 @@ class Landmarks:
 class LandmarkNetwork:
     """Reads landmarks out of a region of a picture; keeps nothing between calls."""
 
-    def __init__(self, network: Runnable) -> None:
+    def __init__(self, network: Network) -> None:
         """Wrap the landmark network.
 
         Args:

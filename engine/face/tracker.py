@@ -121,8 +121,8 @@ class FaceTracker:
         if face is not None and face < 1:
             raise ValueError(f"{face = } must be at least 1 (the leftmost)")
         detector, landmarks = read_bundle(locate("face_landmarker") if models is None else models)
-        self._detector = FaceDetector(LiteRTNetwork(detector, name="face detector", threads=threads))
-        self._landmarks = LandmarkNetwork(LiteRTNetwork(landmarks, name="face landmarks", threads=threads))
+        self._detector = FaceDetector(LiteRTNetwork(detector, label="face detector", threads=threads))
+        self._landmarks = LandmarkNetwork(LiteRTNetwork(landmarks, label="landmark network", threads=threads))
         self._face = face
         self.state = TrackerState()
 

@@ -1,9 +1,11 @@
+import sys
+
 import cv2
 import numpy as np
 import pytest
 
 from engine.backends.litert import LiteRTNetwork
-from engine.errors import BackendError
+from engine.errors import BackendError, BackendUnavailable
 from engine.face.detector import ANCHORS, Detection, FaceDetector, Region, suppress
 from engine.face.tracker import read_bundle
 from tests.support.data import astronaut, faces_picture, model_file
@@ -11,7 +13,7 @@ from tests.support.data import astronaut, faces_picture, model_file
 
 @pytest.fixture(scope="module")
 def network() -> LiteRTNetwork:
-    return LiteRTNetwork(read_bundle(model_file("face_landmarker"))[0], name="face detector")
+    return LiteRTNetwork(read_bundle(model_file("face_landmarker"))[0], label="face detector")
 
 
 @pytest.fixture(scope="module")
@@ -105,8 +107,11 @@ def test_anchors_are_cell_centres() -> None:
 
 
 def test_network_says_what_it_takes(network: LiteRTNetwork) -> None:
-    assert network.inputs == {"input": (1, 128, 128, 3)}
-    assert network.outputs == {"regressors": (1, 896, 16), "classificators": (1, 896, 1)}
+    assert {name: spec.shape for name, spec in network.inputs.items()} == {"input": (1, 128, 128, 3)}
+    assert {name: spec.shape for name, spec in network.outputs.items()} == {
+        "regressors": (1, 896, 16),
+        "classificators": (1, 896, 1),
+    }
     with pytest.raises(ValueError, match="input"):
         network.run({"x": np.zeros((1, 128, 128, 3), np.float32)})
     with pytest.raises(ValueError, match="float64"):
@@ -128,11 +133,17 @@ def test_network_is_deterministic_and_gives_its_outputs_away(network: LiteRTNetw
 
 def test_damaged_network_is_a_backend_error() -> None:
     with pytest.raises(BackendError, match="toy"):
-        LiteRTNetwork(b"no network at all" * 10, name="toy")
+        LiteRTNetwork(b"no network at all" * 10, label="toy")
     with pytest.raises(ValueError, match="threads"):
-        LiteRTNetwork(b"", name="toy", threads=0)
+        LiteRTNetwork(b"", label="toy", threads=0)
+
+
+def test_missing_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
+    with pytest.raises(BackendUnavailable, match="pip install 'ai-edge-litert"):
+        LiteRTNetwork(b"", label="toy")
 
 
 def test_opening_a_network_writes_nothing(capfd: pytest.CaptureFixture[str]) -> None:
-    LiteRTNetwork(read_bundle(model_file("face_landmarker"))[0], name="face detector")
+    LiteRTNetwork(read_bundle(model_file("face_landmarker"))[0], label="face detector")
     assert capfd.readouterr() == ("", "")

@@ -16,7 +16,7 @@ BY_EYE = {33: (195, 101), 263: (255, 103), NOSE_TIP: (224, 131)}
 
 @pytest.fixture(scope="module")
 def network() -> LandmarkNetwork:
-    return LandmarkNetwork(LiteRTNetwork(read_bundle(model_file("face_landmarker"))[1], name="landmarks"))
+    return LandmarkNetwork(LiteRTNetwork(read_bundle(model_file("face_landmarker"))[1], label="landmarks"))
 
 
 def test_landmarks_lie_on_the_face(network: LandmarkNetwork) -> None:
