@@ -1,8 +1,8 @@
 """Video and audio files, in and out. The only part that knows FFmpeg (through PyAV).
 
 Every file is opened as a plain local file, never as an address, a pattern of names or a playlist. Media
-time 0 is the file's own zero; where a container's clock starts anywhere (MPEG transport and program
-streams, MP3), it is the first presentation time in the file.
+time 0 is the file's own zero, or its first time where that zero says nothing; `engine.media.source.origin_s`
+has the rule.
 """
 
 from engine.media.audio import AudioBalance, DubAudio, audio_balance, read_audio, read_dub_audio

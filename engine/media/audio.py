@@ -9,6 +9,7 @@ from pathlib import Path
 import av.error
 import numpy as np
 from av.audio.frame import AudioFrame
+from av.audio.layout import AudioLayout
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.container import InputContainer
@@ -17,7 +18,7 @@ from av.stream import Stream
 
 from engine.arrays import F32, check_array
 from engine.errors import MediaError
-from engine.media.source import opened, origin_s, packets, reason
+from engine.media.source import can_decode, opened, origin_s, packets, reason
 from engine.timing import AUDIO_RATE_HZ, round_fraction
 
 _LAYOUTS = {1: "mono", 2: "stereo"}
@@ -89,7 +90,7 @@ def read_audio(path: str | os.PathLike[str], rate_hz: int = AUDIO_RATE_HZ) -> F3
     Raises:
         MediaError: the file cannot be read or decoded to its end, or has no sound.
     """
-    mono: F32 = _read(path, rate_hz).mean(axis=0, dtype=np.float32)
+    mono: F32 = _read(path, rate_hz).samples.mean(axis=0, dtype=np.float32)
     np.clip(mono, -1.0, 1.0, out=mono)
     return mono
 
@@ -100,21 +101,19 @@ def read_dub_audio(path: str | os.PathLike[str]) -> DubAudio:
     Raises:
         MediaError: the file cannot be read or decoded to its end, or has no sound.
     """
-    with opened(path) as container:
-        rate_hz = _stream(Path(path), container).rate
-    return DubAudio(_read(path, rate_hz), rate_hz)
+    return _read(path, None)
 
 
 def resampled(audio: DubAudio, rate_hz: int) -> DubAudio:
     """Return the sound at another rate, by swresample; of the same length within half a sample."""
     if audio.rate_hz == rate_hz:
         return audio
-    channels, length = audio.samples.shape
+    length = audio.samples.shape[1]
     blocks = (
         audio_frame(audio.samples[:, start : start + _CHUNK_SAMPLES], audio.rate_hz)
         for start in range(0, length, _CHUNK_SAMPLES)
     )
-    return DubAudio(_resample(blocks, channels, rate_hz), rate_hz)
+    return _resample(blocks, rate_hz) or DubAudio(audio.samples, rate_hz)
 
 
 def fitted(samples: F32, length: int) -> F32:
@@ -127,51 +126,65 @@ def fitted(samples: F32, length: int) -> F32:
 
 def audio_frame(samples: F32, rate_hz: int) -> AudioFrame:
     """Copy float32 [C, T] into a frame for an encoder or resampler, without a pts."""
-    return _frame(samples, _LAYOUTS[samples.shape[0]], rate_hz)
+    return _frame(samples, AudioLayout(_LAYOUTS[samples.shape[0]]), rate_hz)
 
 
-def _read(path: str | os.PathLike[str], rate_hz: int) -> F32:
-    """Decode, mix to at most two channels, resample: float32 [C, T] from media time 0."""
+def _read(path: str | os.PathLike[str], rate_hz: int | None) -> DubAudio:
+    """Decode, mix to at most two channels, resample unless `rate_hz` is None; from media time 0."""
     file = Path(path)
     with opened(path) as container:
-        stream = _stream(file, container)
-        channels = min(2, stream.channels)
-        samples = _resample(_placed(file, container, stream), channels, rate_hz)
-    if not samples.shape[1]:
+        sound = _resample(_placed(file, container, _stream(file, container)), rate_hz)
+    if sound is None:
         raise MediaError(f"{file}: not one block of its sound can be decoded")
-    peak = float(np.abs(samples).max(initial=0.0))
-    return samples / np.float32(peak) if stream.channels > 2 and peak > 1.0 else samples
+    return sound
 
 
 def _stream(file: Path, container: InputContainer) -> AudioStream:
     if not container.streams.audio:
         raise MediaError(f"{file}: has no sound")
-    return container.streams.audio[0]
+    stream = container.streams.audio[0]
+    if not can_decode(stream):
+        raise MediaError(f"{file}: its sound is in a format that cannot be decoded here")
+    return stream
 
 
-def _resample(blocks: Iterable[AudioFrame], channels: int, rate_hz: int) -> F32:
-    """Mix and resample to float32 [C, T] of the same length within half a sample."""
-    resampler = AudioResampler("fltp", _LAYOUTS[channels], rate_hz)
-    parts = [np.zeros((channels, 0), np.float32)]
-    length = from_hz = 0
+def _resample(blocks: Iterable[AudioFrame], rate_hz: int | None) -> DubAudio | None:
+    """Mix to at most two channels and resample; of the same length within half a sample.
+
+    The blocks have one rate and layout. More than two channels are turned down as a whole if the mix is
+    beyond -1..1. None: there was no block.
+    """
+    resampler = None
+    parts: list[F32] = []
+    length = 0
     block = None
     for block in blocks:
-        length, from_hz = length + block.samples, block.sample_rate
+        if resampler is None:
+            channels = min(2, block.layout.nb_channels)
+            rate_hz = rate_hz or block.sample_rate
+            resampler = AudioResampler("fltp", _LAYOUTS[channels], rate_hz)
+        length += block.samples
         parts += _arrays(resampler.resample(block))
-    if block is None:
-        return parts[0]
-    # Silence behind the end pushes out what the filter holds; flushing alone loses a sound shorter than that.
-    tail = np.zeros((block.layout.nb_channels, from_hz // 10), np.float32)
-    parts += _arrays(resampler.resample(_frame(tail, block.layout.name, from_hz)))
+    if block is None or resampler is None or rate_hz is None:
+        return None
+    # Silence behind the end pushes out what the filter holds; a flush alone loses a sound that is shorter.
+    tail = np.zeros((block.layout.nb_channels, block.sample_rate // 10), np.float32)
+    parts += _arrays(resampler.resample(_frame(tail, block.layout, block.sample_rate)))
     parts += _arrays(resampler.resample(None))
-    return fitted(np.concatenate(parts, axis=1), round_fraction(Fraction(length * rate_hz, from_hz)))
+    wanted = round_fraction(Fraction(length * rate_hz, block.sample_rate))
+    samples = fitted(np.concatenate(parts, axis=1), wanted)
+    peak = np.abs(samples).max(initial=0.0) if block.layout.nb_channels > 2 else np.float32(0.0)
+    return DubAudio(samples / max(np.float32(1.0), peak), rate_hz)
 
 
 def _placed(file: Path, container: InputContainer, stream: AudioStream) -> Iterator[AudioFrame]:
     """Yield the stream's sound from media time 0 on without holes or overlaps, in its own rate and layout."""
-    layout, rate_hz = stream.layout.name, stream.rate
     position = 0
-    for samples, start in _blocks(file, container, stream):
+    placing = None
+    for block, time_s in _blocks(file, container, stream):
+        samples, layout, rate_hz = _arrays([block])[0], block.layout, block.sample_rate
+        placing = placing or _Placing(origin_s(container), rate_hz)
+        start = placing.next(time_s, block.samples)
         gap = 0 if start is None else start - position
         if gap > 0:
             for chunk in range(0, gap, _CHUNK_SAMPLES):
@@ -183,19 +196,26 @@ def _placed(file: Path, container: InputContainer, stream: AudioStream) -> Itera
         position += max(0, gap) + rest.shape[1]
 
 
-def _blocks(file: Path, container: InputContainer, stream: AudioStream) -> Iterator[tuple[F32, int | None]]:
-    """Yield float32 [C, T] and the sample it belongs at; None: right behind the one before."""
-    to_float = AudioResampler("fltp", stream.layout.name, stream.rate)
-    placing = _Placing(origin_s(container), stream.rate)
+def _blocks(
+    file: Path, container: InputContainer, stream: AudioStream
+) -> Iterator[tuple[AudioFrame, Fraction | None]]:
+    """Yield float32 blocks with the rate and layout of the first, and when they start, None if not known."""
+    first = None
+    kind = None
+    to_float = None
     count = 0
     try:
         for packet in packets(file, container, stream):
             for frame in _decoded(stream, packet, skip_damage=count == 0):
+                first = first or (frame.layout, frame.sample_rate)
+                if to_float is None or kind != (frame.format.name, frame.layout.name, frame.sample_rate):
+                    kind = (frame.format.name, frame.layout.name, frame.sample_rate)
+                    to_float = AudioResampler("fltp", *first)
                 count += 1
                 known = frame.pts is not None and frame.time_base is not None
                 time_s = (frame.pts or 0) * (frame.time_base or Fraction(0)) if known else None
-                for part in _arrays(to_float.resample(frame)):
-                    yield part, placing.next(time_s, part.shape[1])
+                for part in to_float.resample(frame):
+                    yield part, time_s
                     time_s = None
     except (av.error.FFmpegError, OSError, ValueError) as error:
         text = f"{file}: is damaged: decoding its sound stops at block {count}: {reason(error)}"
@@ -246,7 +266,7 @@ def _arrays(parts: list[AudioFrame]) -> list[F32]:
     return [np.asarray(part.to_ndarray(), np.float32) for part in parts]
 
 
-def _frame(samples: F32, layout: str, rate_hz: int) -> AudioFrame:
+def _frame(samples: F32, layout: AudioLayout, rate_hz: int) -> AudioFrame:
     frame = AudioFrame.from_ndarray(np.ascontiguousarray(samples), "fltp", layout)
     frame.sample_rate = rate_hz
     return frame

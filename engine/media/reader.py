@@ -21,7 +21,7 @@ from engine.image.yuv import I420
 from engine.media import frames
 from engine.media.info import AudioInfo, MediaInfo, VideoInfo
 from engine.media.pts import PtsRepair
-from engine.media.source import is_still, opened, origin_s, packets, reason
+from engine.media.source import can_decode, is_still, opened, origin_s, packets, reason
 from engine.timing import round_fraction
 
 _MICROSECOND = Fraction(1, 1_000_000)
@@ -67,6 +67,8 @@ class VideoReader:
                 raise MediaError(f"{self._path}: is a still picture, not a video")
             if stream is None:
                 raise MediaError(f"{self._path}: has no video stream")
+            if not can_decode(stream):
+                raise MediaError(f"{self._path}: its video is in a format that cannot be decoded here")
             stream.thread_type = "AUTO"
             decoded = _decoded(self._path, container, stream)
             first = next(decoded)
@@ -137,9 +139,10 @@ def probe(path: str | os.PathLike[str]) -> MediaInfo:
         still = is_still(container)
         stream = _video_stream(container)
         video = None
-        if stream is not None and not still:
+        if stream is not None and not still and can_decode(stream):
             video = _video_info(container, stream, next(_decoded(Path(path), container, stream)))
-        audio = _audio_info(container.streams.audio[0]) if container.streams.audio else None
+        sounds = [sound for sound in container.streams.audio[:1] if can_decode(sound)]
+        audio = _audio_info(sounds[0]) if sounds else None
         if video is None and audio is None and not still:
             raise MediaError(f"{path}: has neither video nor audio")
         duration = container.duration

@@ -10,6 +10,7 @@ from pathlib import Path
 import av
 import av.error
 import av.logging
+from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Stream
@@ -18,6 +19,7 @@ from engine.errors import MediaError
 from engine.media.truncation import missing_bytes
 
 _TS_DISCONT = 0x0200  # AVFMT_TS_DISCONT: the container's clock starts anywhere
+_LATE_START_S = Fraction(1, 2)  # a video file where nothing starts earlier was cut out of another
 _EARLY_END_S = 1  # a Matroska file may state a duration this much beyond its last packet
 _NOT_MEDIA = {"tty", "concat", "hls", "dash", "sdp", "ffmetadata", "webm_dash_manifest", "lavfi"}
 _STILL_BRANDS = {"heic", "heix", "mif1", "avif", "heim", "heis"}
@@ -69,16 +71,29 @@ def reason(error: BaseException) -> str:
 def origin_s(container: InputContainer) -> Fraction:
     """Media time 0 on the container's clock, in seconds.
 
-    An MP3 file's first time is the encoder's delay, which the decoder has already cut.
+    It is the container's own zero, or the first time in the file where that says nothing: in containers whose
+    clock starts anywhere; in MP3, where it is the encoder's delay, which the decoder has already cut; in a
+    video that was cut out of a longer one with its times left as they were.
     """
-    if not container.format.flags & _TS_DISCONT and container.format.name != "mp3":
-        return Fraction(0)
     starts = [
         stream.start_time * stream.time_base
         for stream in container.streams
         if stream.type in ("video", "audio") and stream.start_time is not None and stream.time_base
     ]
-    return min(starts, default=Fraction(0))
+    first_s = min(starts, default=Fraction(0))
+    anywhere = bool(container.format.flags & _TS_DISCONT) or container.format.name == "mp3"
+    cut_out = bool(container.streams.video) and first_s > _LATE_START_S
+    return first_s if anywhere or cut_out else Fraction(0)
+
+
+def can_decode(stream: Stream) -> bool:
+    """Whether FFmpeg has a decoder for the stream and has found out what it holds."""
+    context = stream.codec_context
+    if context is None:
+        return False
+    if isinstance(stream, AudioStream):
+        return stream.rate > 0 and stream.channels > 0
+    return True
 
 
 def packets(file: Path, container: InputContainer, stream: Stream) -> "Iterator[Packet[Stream]]":

@@ -1,3 +1,4 @@
+import wave
 from fractions import Fraction
 from pathlib import Path
 
@@ -86,6 +87,31 @@ def test_six_channels_are_mixed_without_clipping(tmp_path: Path) -> None:
     assert dub.samples.shape == (2, 24_000)
     assert 0.9 < np.abs(dub.samples).max() <= 1.0
     assert np.abs(read_audio(path)).max() <= 1.0
+
+
+@pytest.mark.parametrize("channels", [3, 6, 7])
+def test_channels_without_names(channels: int, tmp_path: Path) -> None:
+    with wave.open(str(tmp_path / "sound.wav"), "wb") as file:
+        file.setnchannels(channels)
+        file.setsampwidth(2)
+        file.setframerate(16_000)
+        sound = np.round(tone(0.25, 16_000, channels=channels).T * 32767)
+        file.writeframes(sound.astype("<i2").tobytes())
+    dub = read_dub_audio(tmp_path / "sound.wav")
+    assert dub.samples.shape == (2, 4000)
+    assert 0.3 < np.abs(dub.samples).max() <= 1.0
+
+
+def test_sound_that_changes_its_layout_on_the_way(tmp_path: Path) -> None:
+    """As a broadcast does between programmes: the first layout and rate hold for all."""
+    one = write_sound(tmp_path / "a.aac", tone(0.5), 48_000, "aac").read_bytes()
+    two = write_sound(tmp_path / "b.aac", tone(0.5, 44_100, channels=2), 44_100, "aac").read_bytes()
+    path = tmp_path / "both.aac"
+    path.write_bytes(one + two)
+    dub = read_dub_audio(path)
+    assert (dub.rate_hz, dub.samples.shape[0]) == (48_000, 1)
+    assert dub.duration_s == pytest.approx(1.0, abs=0.1)
+    assert np.abs(dub.samples[:, 30_000:45_000]).max() > 0.4
 
 
 def test_sound_that_starts_late_is_preceded_by_silence(tmp_path: Path) -> None:

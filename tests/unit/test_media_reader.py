@@ -221,6 +221,16 @@ def test_a_clock_that_starts_anywhere_is_set_to_zero(tmp_path: Path) -> None:
     assert [frame.pts for frame in frames] == [3600 * i for i in range(8)]
 
 
+def test_a_clip_cut_out_with_its_times_left_starts_at_zero(tmp_path: Path) -> None:
+    """Else a dub, which starts at zero, would be over before the picture begins."""
+    spec = ClipSpec(time_base=Fraction(1, 90_000), pts=tuple(900_000 + pts for pts in VFR_PTS))
+    late = replace(spec, container_options={"movie_timescale": "90000"})
+    _, frames = read(write_clip(tmp_path / "clip.mp4", late))
+    assert [frame.pts for frame in frames] == [pts - VFR_PTS[0] for pts in VFR_PTS]
+    _, frames = read(write_clip(tmp_path / "sound.mp4", replace(late, tone=tone(0.5))))
+    assert [frame.pts for frame in frames] == [900_000 + pts for pts in VFR_PTS]
+
+
 def test_a_container_without_times_gets_increasing_ones(tmp_path: Path) -> None:
     """AVI has no pts; with B-frames FFmpeg gives them out of order."""
     spec = ClipSpec(frames=20, options={"preset": "medium"})

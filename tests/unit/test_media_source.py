@@ -1,5 +1,7 @@
 import os
+import random
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -163,6 +165,40 @@ def test_damage_in_the_middle_ends_in_an_error(
     path.write_bytes(data)
     with pytest.raises(MediaError, match=says):
         read(path)
+
+
+def test_a_codec_without_a_decoder_is_named(tmp_path: Path) -> None:
+    data = write_clip(tmp_path / "clip.mkv", ClipSpec(tone=tone(0.3))).read_bytes()
+    path = tmp_path / "other.mkv"
+    path.write_bytes(data.replace(b"V_MPEG4/ISO/AVC", b"V_XXXX4/ISO/AVC"))
+    assert (probe(path).has_video, probe(path).has_audio) == (False, True)
+    with pytest.raises(MediaError, match="video is in a format that cannot be decoded"):
+        read_video(path)
+    path.write_bytes(data.replace(b"A_AAC", b"A_XXX"))
+    assert (probe(path).has_video, probe(path).has_audio) == (True, False)
+    with pytest.raises(MediaError, match="sound is in a format that cannot be decoded"):
+        read_audio(path)
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.avi", "clip.ts"])
+def test_a_hostile_file_gives_a_media_error_or_frames(name: str, tmp_path: Path) -> None:
+    codec = {"clip.avi": "mpeg4"}.get(name, "libx264")
+    path = write_clip(tmp_path / name, ClipSpec(codec=codec, options={}, tone=tone(0.3)))
+    data = path.read_bytes()
+    rng = random.Random(7)
+    outcomes = 0
+    for _ in range(25):
+        broken = bytearray(data)
+        for _ in range(rng.choice([1, 5, 50])):
+            broken[rng.randrange(len(data) if rng.random() < 0.5 else min(len(data), 2000))] = rng.randrange(
+                256
+            )
+        path.write_bytes(broken)
+        for read in READERS:
+            with suppress(MediaError):
+                read(path)
+            outcomes += 1
+    assert outcomes == 25 * len(READERS)
 
 
 def test_odd_names_are_just_names(tmp_path: Path) -> None:
