@@ -29,7 +29,7 @@ av.logging.set_level(None)  # what FFmpeg has to say arrives as exceptions
 
 @contextmanager
 def opened(path: str | os.PathLike[str]) -> Iterator[InputContainer]:
-    """Open a media file for the length of a `with`; FFmpeg's errors inside become `MediaError`.
+    """Open a media file for the length of a `with`.
 
     Raises:
         MediaError: missing, a directory, unreadable, empty, cut off, or of no known format.
