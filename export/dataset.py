@@ -1,7 +1,7 @@
 """Footage as the renderer is trained on it: stable crops of the lower face, and the geometry that goes with them."""
 
 import csv
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from engine.arrays import F32, F64, U8
 from engine.errors import MediaError, NoFaceError
-from engine.face.crop import CropBox, crop_pose, follow
+from engine.face.crop import crop_pose, follow
 from engine.face.fit import Fitter, person_neutral
 from engine.face.model import LANDMARKS, FaceModel, Pose
 from engine.image.resize import cut
@@ -60,7 +60,12 @@ def list_clips(folder: Path) -> list[Clip]:
 def _from_row(folder: Path, row: dict[str, str]) -> Clip:
     lag = row.get("sync_best_lag_ms") or "0"
     return Clip(
-        folder / row["file"], row["identity"], row["split"], row.get("has_audio") == "yes", row.get("sync", ""), float(lag)
+        folder / row["file"],
+        row["identity"],
+        row["split"],
+        row.get("has_audio") == "yes",
+        row.get("sync", ""),
+        float(lag),
     )
 
 
@@ -102,6 +107,7 @@ def crop_clip(
     *,
     size_px: int,
     neutral: F32 | None = None,
+    shape: F32 | None = None,
     stride: int = 1,
 ) -> FaceClip:
     """Crop and fit a clip.
@@ -113,6 +119,7 @@ def crop_clip(
         model: the face model.
         size_px: side of the crops.
         neutral: float32 [468, 3]; from the clip itself if None.
+        shape: float32 [468, 3], what is drawn at expression 0; the neutral if None.
         stride: keep every n-th frame (the box still follows every one).
 
     Raises:
@@ -129,8 +136,8 @@ def crop_clip(
         box = follow(box, state.pose)
         if index % stride:
             continue
-        crops.append(cut(rgb, box.box, size_px))
-        poses.append(crop_pose(state.pose, box.box, size_px))
+        crops.append(cut(rgb, box.square, size_px))
+        poses.append(crop_pose(state.pose, box.square, size_px))
         expressions.append(state.expression)
         kept.append(index)
     if not crops:
@@ -142,15 +149,6 @@ def crop_clip(
         np.stack([pose.rotation for pose in poses]),
         np.stack([pose.translation_px for pose in poses]),
         np.stack(expressions),
-        model.extend(neutral),
+        model.extend(neutral if shape is None else shape),
         np.array(kept),
     )
-
-
-def adjacent_pairs(clip: FaceClip) -> Iterator[tuple[int, int]]:
-    """Indices of neighbouring kept frames."""
-    for index in range(len(clip) - 1):
-        yield index, index + 1
-
-
-__all__ = ["Clip", "CropBox", "FaceClip", "adjacent_pairs", "crop_clip", "list_clips"]

@@ -26,7 +26,7 @@ def render_loss(
     Args:
         picture: [B, 3, S, S] the network's output.
         target: [B, 3, S, S] 0..1.
-        sampled: [B, 16, S, S] sampled texture, -1..1 in its first three channels.
+        sampled: [B, 3, S, S] the sampled texture's plain colours, -1..1.
         covered: [B, 1, S, S] where the mesh is.
         mask: [B, 1, S, S] soft hole.
         mouth: [B, 1, S, S] soft weight of the lips.
@@ -37,14 +37,32 @@ def render_loss(
     error = (picture - target).abs()
     loss = _mean(error, hole) + MOUTH_WEIGHT * _mean(error, mouth)
     loss = loss + GRADIENT_WEIGHT * _gradient_error(picture, target, hole)
-    loss = loss + TEXTURE_WEIGHT * _mean((sampled[:, :3] * 0.5 + 0.5 - target).abs(), covered * hole)
+    loss = loss + TEXTURE_WEIGHT * _mean((sampled * 0.5 + 0.5 - target).abs(), covered * hole)
     if pairs:
         motion = (picture[1::2] - picture[::2]) - (target[1::2] - target[::2])
-        loss = loss + TEMPORAL_WEIGHT * (_mean(motion.abs(), hole[1::2]) + MOUTH_WEIGHT * _mean(motion.abs(), mouth[1::2]))
+        loss = loss + TEMPORAL_WEIGHT * (
+            _mean(motion.abs(), hole[1::2]) + MOUTH_WEIGHT * _mean(motion.abs(), mouth[1::2])
+        )
     if perceptual is not None:
-        composite = picture * hole + target * (1 - hole)
-        loss = loss + PERCEPTUAL_WEIGHT * perceptual(composite, target)
+        every = 2 if pairs else 1  # a neighbour says little that is new, and this term costs the most
+        composite = (picture * hole + target * (1 - hole)).clamp(0, 1)
+        ours, theirs = (around_mouth(image[::every] * 2 - 1, mouth[::every]) for image in (composite, target))
+        loss = loss + PERCEPTUAL_WEIGHT * perceptual(ours, theirs).mean()
     return loss
+
+
+def around_mouth(pictures: Tensor, mouth: Tensor) -> Tensor:
+    """Windows [B, C, 3/8 S, 3/8 S] of pictures [B, C, S, S], centred on the weight [B, 1, S, S] of the lips."""
+    size = pictures.shape[-1] * 3 // 8
+    places = torch.arange(pictures.shape[-1], dtype=mouth.dtype)
+    total = mouth.sum((1, 2, 3)) + 1e-6
+    windows = []
+    for picture, x, y in zip(
+        pictures, (mouth.sum((1, 2)) @ places) / total, (mouth.sum((1, 3)) @ places) / total, strict=True
+    ):
+        left, top = (int(min(max(float(v) - size / 2, 0), pictures.shape[-1] - size)) for v in (x, y))
+        windows.append(picture[:, top : top + size, left : left + size])
+    return torch.stack(windows)
 
 
 def _mean(error: Tensor, weight: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import cv2
 import numba
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from engine.arrays import F32
@@ -50,10 +51,10 @@ class Batch:
     mouth: Tensor
 
 
-def reference_order(clip: FaceClip, model: FaceModel) -> F32:
+def reference_order(clip: FaceClip, model: FaceModel) -> NDArray[np.int64]:
     """Frame indices of a clip, widest open mouth first: what a reference crop is taken from."""
     opening = clip.expression @ aperture(model.basis)
-    return np.argsort(-opening)
+    return np.asarray(np.argsort(-opening), np.int64)
 
 
 def geometry(
@@ -61,14 +62,16 @@ def geometry(
 ) -> tuple[UvMap, F32, F32]:
     """UV map, soft mask [S, S] and mouth weight [S, S] of one frame, disturbed by `noise`."""
     size = clip.crops.shape[1]
-    expression = clip.expression[index] + noise.expression * rng.standard_normal(model.expressions).astype(np.float32)
+    expression = clip.expression[index] + noise.expression * rng.standard_normal(model.expressions).astype(
+        np.float32
+    )
     pose = _disturbed(clip.pose(index), noise, rng)
     vertices = model.vertices(clip.neutral, expression, pose)
     wider = 1 + noise.mask * rng.uniform(-1, 1, 2)
     corners = hull(model, clip.neutral, expression, pose)
     margin, feather = MARGIN_CM * wider[0] * pose.scale_px, FEATHER_CM * wider[1] * pose.scale_px
     mask = soft_mask(corners, margin, feather, size, size)
-    lips = cv2.convexHull(vertices[list(LIPS), :2]).reshape(-1, 2)
+    lips = np.asarray(cv2.convexHull(vertices[list(LIPS), :2]), np.float32).reshape(-1, 2)
     mouth = soft_mask(lips, 0.5 * pose.scale_px, 0.5 * pose.scale_px, size, size)
     return rasterise(vertices, model.triangles, model.layers, model.uv, size, size), mask, mouth
 
@@ -94,7 +97,9 @@ def make_batch(
     for clip_index, frame, reference in chosen:
         clip = clips[clip_index]
         uv_map, mask, mouth = geometry(clip, frame, model, noise, rng)
-        gain = (1 + noise.colour * rng.standard_normal() + noise.colour / 2 * rng.standard_normal(3)).astype(np.float32)
+        gain = (1 + noise.colour * rng.standard_normal() + noise.colour / 2 * rng.standard_normal(3)).astype(
+            np.float32
+        )
         maps.append(uv_map)
         masks.append(mask)
         mouths.append(mouth)
@@ -122,7 +127,7 @@ def unproject(clip: FaceClip, model: FaceModel, size_px: int, frames: int = 24) 
     for index in np.unique(np.linspace(0, len(clip) - 1, min(frames, len(clip))).astype(int)):
         uv_map, _, _ = geometry(clip, int(index), model, NO_NOISE, rng)
         _splat(clip.crops[index].astype(np.float32) / 255, uv_map.uv, uv_map.layer, colour, weight)
-    return colour / np.maximum(weight, 1e-6)[..., None], weight
+    return np.asarray(colour / np.maximum(weight, 1e-6)[..., None], np.float32), weight
 
 
 @numba.njit(cache=True)

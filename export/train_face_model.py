@@ -105,7 +105,7 @@ def _pooled_motion(
 
 def _mirror(vertices: F32) -> I32:
     distance = ((vertices[:, None] - vertices[None] * [-1.0, 1.0, 1.0]) ** 2).sum(-1)
-    return distance.argmin(1).astype(np.int32)
+    return np.asarray(distance.argmin(1), np.int32)
 
 
 def _jaw_open(basis: F64) -> F64:

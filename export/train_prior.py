@@ -47,12 +47,12 @@ class Prior(nn.Module):
         self.own = nn.ParameterList(nn.Parameter(torch.zeros(shape)) for _ in range(clips))
 
     def render(self, batch: Batch, textures: Tensor) -> tuple[Tensor, Tensor]:
-        """Pictures [B, 3, S, S] and sampled textures [B, 16, S, S] of a batch with textures [B, 16, h, w]."""
-        sampled = sample_texture(textures, batch.uv, batch.covered)
+        """Pictures [B, 3, S, S] and sampled plain colours [B, 3, S, S] of a batch; textures [A, 16, h, w] serve B / A samples each."""
+        sampled = sample_texture(textures, batch.uv, batch.covered * (batch.mask > 0))
         canvas = make_canvas(sampled, batch.target, batch.reference, batch.mask)
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=canvas.device.type == "cpu"):
-            picture = self.net(canvas.contiguous(memory_format=torch.channels_last))
-        return picture.float(), sampled
+        with torch.autocast(canvas.device.type, dtype=torch.bfloat16):
+            picture = self.net(canvas)
+        return picture.float().permute(0, 3, 1, 2), sampled[:, :3].float()
 
     def textures(self, clips: Sequence[int]) -> Tensor:
         """The textures [B, 16, h, w] of these clips."""
@@ -101,17 +101,19 @@ def train(
     """Train in place for `steps` steps; a tenth of every clip's frames is kept for the log's PSNR."""
     rng = np.random.default_rng(seed + first_step)
     order = [reference_order(clip, model) for clip in clips]
-    optimiser = torch.optim.Adam([
-        {"params": prior.net.parameters(), "lr": NET_RATE, "start": NET_RATE},
-        {"params": [prior.mean, *prior.own], "lr": TEXTURE_RATE, "start": TEXTURE_RATE},
-    ])
+    optimiser = torch.optim.Adam(
+        [
+            {"params": prior.net.parameters(), "lr": NET_RATE, "start": NET_RATE},
+            {"params": [prior.mean, *prior.own], "lr": TEXTURE_RATE, "start": TEXTURE_RATE},
+        ]
+    )
     running = 0.0
     for step in range(first_step, steps):
         warm = min(1.0, (step - first_step + 1) / 100)
         for group in optimiser.param_groups:
             group["lr"] = group["start"] * warm * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * step / steps)))
         batch = make_batch(clips, draw(clips, order, rng, 0.9), model, TRAINING_NOISE, rng)
-        picture, sampled = prior.render(batch, prior.textures(batch.clips))
+        picture, sampled = prior.render(batch, prior.textures(batch.clips[::2]))
         loss = render_loss(
             picture,
             batch.target,
@@ -123,7 +125,7 @@ def train(
             perceptual=perceptual,
         )
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(prior.net.parameters(), 1.0)
         optimiser.step()
         running += loss.item() / every

@@ -1,1 +1,1 @@
-"""livedub: expression."""
+"""Expression from sound: the causal audio-to-expression model and what turns its steps into frames."""

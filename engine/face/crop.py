@@ -10,7 +10,7 @@ import numpy as np
 
 from engine.arrays import F32
 from engine.face.model import Pose
-from engine.image.yuv import Box
+from engine.image.resize import Square
 
 CENTRE_CM = np.array([0.0, 5.6, -2.0])  # middle of nose tip, open jaw and cheeks, in the canonical frame
 SIDE_CM = 15.2
@@ -22,19 +22,19 @@ JUMP = 0.5  # of the side: beyond this the box moves at once (a cut)
 
 @dataclass(frozen=True, slots=True)
 class CropBox:
-    """A square box in a picture: centre and side in px, float; `box` is its even-aligned pixel form."""
+    """A square box in a picture: centre and side in px, float; `square` is its even-aligned pixel form."""
 
     centre_x_px: float
     centre_y_px: float
     side_px: float
 
     @property
-    def box(self) -> Box:
-        """The even-aligned box of whole pixels; it may reach beyond the picture."""
+    def square(self) -> Square:
+        """The even-aligned square of whole pixels; it may reach beyond the picture."""
         side = max(16, 2 * round(self.side_px / 2))
         left = 2 * round((self.centre_x_px - side / 2) / 2)
         top = 2 * round((self.centre_y_px - side / 2) / 2)
-        return Box(left, top, side, side)
+        return Square(left, top, side)
 
 
 def follow(previous: CropBox | None, pose: Pose) -> CropBox:
@@ -62,15 +62,15 @@ def _pull(held: float, wanted: float, slack: float) -> float:
     return held + GLIDE * (excess - slack if excess > 0 else excess + slack)
 
 
-def to_crop(points: F32, box: Box, size_px: int) -> F32:
-    """Picture points [..., 3] px in the px of the crop of `size_px` that shows `box`."""
-    scale = np.float32(size_px / box.width)
-    moved = points - np.array([box.x, box.y, 0], np.float32)
+def to_crop(points: F32, square: Square, size_px: int) -> F32:
+    """Picture points [..., 3] px in the px of the crop of `size_px` that shows `square`."""
+    scale = np.float32(size_px / square.side_px)
+    moved = points - np.array([square.x, square.y, 0], np.float32)
     return (moved * scale).astype(np.float32)
 
 
-def crop_pose(pose: Pose, box: Box, size_px: int) -> Pose:
-    """The pose as seen in the crop of `size_px` that shows `box`."""
-    scale = size_px / box.width
-    moved = (pose.translation_px - [box.x, box.y, 0.0]) * scale
+def crop_pose(pose: Pose, square: Square, size_px: int) -> Pose:
+    """The pose as seen in the crop of `size_px` that shows `square`."""
+    scale = size_px / square.side_px
+    moved = (pose.translation_px - [square.x, square.y, 0.0]) * scale
     return Pose(pose.scale_px * scale, pose.rotation, moved)

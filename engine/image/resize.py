@@ -1,5 +1,7 @@
 """Cutting a square out of a picture, and putting it back at its size."""
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 
@@ -7,17 +9,28 @@ from engine.arrays import U8, Array
 from engine.image.yuv import Box
 
 
-def inside(box: Box, width: int, height: int) -> Box:
-    """The part of a box that lies in a picture of this size; zero-sized where they do not meet."""
-    left, top = min(max(box.x, 0), width), min(max(box.y, 0), height)
-    right, bottom = min(max(box.x + box.width, left), width), min(max(box.y + box.height, top), height)
+@dataclass(frozen=True, slots=True)
+class Square:
+    """A square of whole pixels; unlike a `Box` it may reach beyond the picture."""
+
+    x: int
+    y: int
+    side_px: int
+
+
+def inside(square: Square, width: int, height: int) -> Box | None:
+    """The even-aligned part of an even-aligned square that lies in a picture of this size; None if there is none."""
+    left, top = max(square.x, 0), max(square.y, 0)
+    right, bottom = min(square.x + square.side_px, width), min(square.y + square.side_px, height)
+    if right <= left or bottom <= top:
+        return None
     return Box(left, top, right - left, bottom - top)
 
 
-def pad_to(picture: Array, part: Box, box: Box) -> Array:
-    """The picture of `part` (inside `box`) extended to `box` by repeating its border."""
-    left, top = part.x - box.x, part.y - box.y
-    right, bottom = box.width - left - part.width, box.height - top - part.height
+def pad_to(picture: Array, part: Box, square: Square) -> Array:
+    """The picture of `part` (inside `square`) extended to `square` by repeating its border."""
+    left, top = part.x - square.x, part.y - square.y
+    right, bottom = square.side_px - left - part.width, square.side_px - top - part.height
     if not (left or top or right or bottom):
         return picture
     return np.asarray(cv2.copyMakeBorder(picture, top, bottom, left, right, cv2.BORDER_REPLICATE))
@@ -36,9 +49,15 @@ def resize(picture: Array, size_px: int) -> Array:
     return np.asarray(cv2.resize(picture, (size_px, size_px), interpolation=how))
 
 
-def cut(rgb: U8, box: Box, size_px: int) -> U8:
-    """The box [size_px, size_px, 3] of a whole RGB picture [H, W, 3]; what lies outside repeats the border."""
+def cut(rgb: U8, square: Square, size_px: int) -> U8:
+    """The square [size_px, size_px, 3] of a whole RGB picture [H, W, 3]; what lies outside repeats the border.
+
+    Raises:
+        ValueError: square and picture do not meet.
+    """
     height, width = rgb.shape[:2]
-    part = inside(box, width, height)
+    part = inside(square, width, height)
+    if part is None:
+        raise ValueError(f"{square} lies outside a picture of {width} x {height} px")
     piece = rgb[part.y : part.y + part.height, part.x : part.x + part.width]
-    return np.asarray(resize(pad_to(piece, part, box), size_px), np.uint8)
+    return np.asarray(resize(pad_to(piece, part, square), size_px), np.uint8)

@@ -22,7 +22,8 @@ def hull(model: FaceModel, neutral: F32, expression: F32, pose: Pose) -> F32:
     openings = (np.zeros_like(model.jaw_open), WIDE_OPEN_CM * model.jaw_open, expression)
     outline = model.mask_outline
     points = [
-        pose.apply(neutral[outline] + np.tensordot(opening, model.basis[:, outline], 1)) for opening in openings
+        pose.apply(neutral[outline] + np.tensordot(opening, model.basis[:, outline], 1))
+        for opening in openings
     ]
     corners = cv2.convexHull(np.concatenate(points)[:, :2].astype(np.float32))
     return np.asarray(corners, np.float32).reshape(-1, 2)
@@ -46,7 +47,9 @@ def soft_mask(corners: F32, margin_px: float, feather_px: float, height: int, wi
 
 def _half_planes(corners: F32) -> tuple[F32, F32]:
     edges = np.roll(corners, -1, axis=0) - corners
-    area = float(np.sum(corners[:, 0] * np.roll(corners[:, 1], -1) - np.roll(corners[:, 0], -1) * corners[:, 1]))
+    area = float(
+        np.sum(corners[:, 0] * np.roll(corners[:, 1], -1) - np.roll(corners[:, 0], -1) * corners[:, 1])
+    )
     outward = np.stack([edges[:, 1], -edges[:, 0]], -1) * np.sign(area)
     normals = outward / np.maximum(np.linalg.norm(outward, axis=1, keepdims=True), 1e-9)
     return normals.astype(np.float32), (normals * corners).sum(1).astype(np.float32)
@@ -68,4 +71,4 @@ def soft_mask_reference(corners: F32, margin_px: float, feather_px: float, heigh
     normals, offsets = _half_planes(corners)
     ys, xs = np.mgrid[0:height, 0:width].astype(np.float32) + np.float32(0.5)
     distance = (np.stack([xs, ys], -1) @ normals.T - offsets).max(-1)
-    return np.clip((margin_px - distance) / feather_px, 0, 1).astype(np.float32)
+    return np.asarray(np.clip((margin_px - distance) / feather_px, 0, 1), np.float32)

@@ -85,7 +85,9 @@ def _raster(vertices, triangles, layers, uv, out_uv, out_layer, depth):  # type:
                 out_uv[y, x, 1] = i * uv[a, 1] + j * uv[b, 1] + h * uv[c, 1]
 
 
-def rasterise_reference(vertices: F32, triangles: I32, layers: I32, uv: F32, height: int, width: int) -> UvMap:
+def rasterise_reference(
+    vertices: F32, triangles: I32, layers: I32, uv: F32, height: int, width: int
+) -> UvMap:
     """What `rasterise` computes, triangle by triangle over the whole picture, in numpy: slow, and easy to check."""
     ys, xs = np.mgrid[0:height, 0:width].astype(np.float32) + np.float32(0.5)
     out = UvMap(np.zeros((height, width, 2), np.float32), np.full((height, width), NOTHING, np.int8))

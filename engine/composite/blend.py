@@ -1,0 +1,59 @@
+"""Putting the rendered lower face back into the frame without a seam.
+
+Two things hide the border: the mask's soft edge, and a low-frequency colour match. Along the soft edge both pictures
+show the same skin, so their smoothed difference there says how far the renderer's light is off; that difference,
+carried inwards, is added. It is the membrane of Poisson editing at an eighth of the resolution, without its flicker.
+"""
+
+import cv2
+import numpy as np
+
+from engine.arrays import F32, U8
+from engine.image.resize import Square, inside, pad_to, resize
+from engine.image.yuv import I420, Colour, roi_to_rgb, write_roi
+
+REDUCTION = 8
+SMOOTH_SHARE = 0.14  # sigma of the smoothing, share of the crop's side
+STRONGEST = 24.0  # grey levels; more than that is not light but another object
+
+
+def read_crop(image: I420, square: Square, colour: Colour, size_px: int) -> U8 | None:
+    """RGB crop uint8 [size_px, size_px, 3] of a frame; None where the square lies outside the picture."""
+    part = inside(square, image.width, image.height)
+    if part is None:
+        return None
+    return np.asarray(resize(pad_to(roi_to_rgb(image, part, colour), part, square), size_px), np.uint8)
+
+
+def match_colour(rgb: U8, source: U8, mask: F32) -> U8:
+    """The rendered crop with the source's light.
+
+    Args:
+        rgb: uint8 [S, S, 3], rendered.
+        source: uint8 [S, S, 3], the frame's crop.
+        mask: float32 [S, S], soft; its ramp is where the two are compared.
+    """
+    size = rgb.shape[0]
+    small = max(8, size // REDUCTION)
+    ring = 4 * mask * (1 - mask)
+    difference = (source.astype(np.float32) - rgb) * ring[..., None]
+    difference = np.clip(difference, -STRONGEST, STRONGEST)
+    packed = cv2.resize(np.dstack([difference, ring]), (small, small), interpolation=cv2.INTER_AREA)
+    packed = cv2.GaussianBlur(packed, (0, 0), SMOOTH_SHARE * small, borderType=cv2.BORDER_CONSTANT)
+    offset = packed[..., :3] / (packed[..., 3:] + 1e-3)
+    offset = cv2.resize(offset, (size, size), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(np.clip(np.rint(rgb + offset), 0, 255), np.uint8)
+
+
+def paste(image: I420, square: Square, colour: Colour, rgb: U8, mask: F32) -> None:
+    """Blend a rendered crop [S, S, 3] into the frame, in place, by its mask [S, S]; other pixels keep their bytes."""
+    part = inside(square, image.width, image.height)
+    if part is None:
+        return
+    side = square.side_px
+    x, y = part.x - square.x, part.y - square.y
+    picture = resize(rgb, side)[y : y + part.height, x : x + part.width]
+    alpha = cv2.resize(mask, (side, side), interpolation=cv2.INTER_LINEAR)[
+        y : y + part.height, x : x + part.width
+    ]
+    write_roi(image, part, np.ascontiguousarray(picture), np.clip(alpha, 0, 1), colour)

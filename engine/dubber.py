@@ -1,0 +1,173 @@
+"""One session's pipeline as plain steps: frames and sound in, dubbed frames out. No clock, no threads.
+
+`livedub dub` and a live session run exactly this; live is this with a clock around it. A frame can be stepped as
+soon as the sound up to its time plus the look-ahead has been pushed.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from engine.actor.pack import ActorPack
+from engine.arrays import F32, U8
+from engine.composite.blend import match_colour, paste, read_crop
+from engine.errors import NoFaceError
+from engine.expression.audio import LOOK_AHEADS_MS, AudioToExpression
+from engine.expression.speech import SpeechToExpression
+from engine.face.crop import CropBox, crop_pose, follow
+from engine.face.fit import FaceState, Fitter
+from engine.face.model import LANDMARKS, Pose
+from engine.face.presence import Presence, update
+from engine.image.resize import Square
+from engine.image.yuv import I420, Colour
+from engine.render.renderer import Rendered, Renderer
+
+Silence = Literal["closed", "source"]
+Shown = Literal["dubbed", "fading", "no face", "silence"]
+NOTHING_SHOWN = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class DubbedFrame:
+    """One frame out.
+
+    Attributes:
+        image: the frame's own buffer, changed in place inside the mask.
+        time_s: media time.
+        shown: what the viewer sees, and why.
+        level: 0..1, how much of the rendered mouth shows.
+        debug: the steps' pictures, only if they were asked for.
+    """
+
+    image: I420
+    time_s: float
+    shown: Shown
+    level: float
+    debug: "DebugPictures | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class DebugPictures:
+    """What one frame went through.
+
+    Attributes:
+        square: the crop, in the frame; pose: in crop px; expression: float32 [E], as drawn.
+        source, rendered, matched: uint8 [S, S, 3], the crop before, as drawn, and with the frame's light.
+        mask: float32 [S, S].
+    """
+
+    square: Square
+    pose: Pose
+    expression: F32
+    source: U8
+    rendered: U8
+    matched: U8
+    mask: F32
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    image: I420
+    time_s: float
+    landmarks: F32
+    confidence: float
+    cut: bool
+
+
+class Dubber:
+    """One stream of one actor; see the module.
+
+    Args:
+        actor: the pack.
+        renderer: the actor, opened.
+        colour: how the frames' bytes are meant.
+        look_ahead_ms: sound needed beyond a frame's time; ignored when tracked.
+        tracked: drive with the frames' own expression (self-reenactment) instead of sound.
+        silence: what shows while nobody speaks: lips closed, or the source frame.
+        keep_debug: attach the steps' pictures to every frame.
+    """
+
+    def __init__(
+        self,
+        actor: ActorPack,
+        renderer: Renderer,
+        colour: Colour,
+        *,
+        look_ahead_ms: int = LOOK_AHEADS_MS[-1],
+        tracked: bool = False,
+        silence: Silence = "closed",
+        keep_debug: bool = False,
+    ) -> None:
+        self._renderer, self._colour, self._silence, self._keep_debug = renderer, colour, silence, keep_debug
+        self._fitter = Fitter(renderer.model, actor.neutral[:LANDMARKS])
+        style = actor.style if actor.style.any() else None
+        self._speech = None if tracked else SpeechToExpression(AudioToExpression(look_ahead_ms, style))
+        self._waiting: deque[_Waiting] = deque()
+        self._box: CropBox | None = None
+        self._presence = Presence()
+        self._out = Rendered.empty(renderer.size_px)
+
+    def push_audio(self, samples: F32) -> None:
+        """Take the dub's next samples, float32 [T], mono, 16 kHz; not used when tracked."""
+        if self._speech is not None:
+            self._speech.push(samples)
+
+    def push_video(
+        self, image: I420, time_s: float, landmarks: F32, confidence: float = 1.0, *, cut: bool = False
+    ) -> None:
+        """Take the next frame and its landmarks float32 [478, 3] px (NaN: no face). The frame becomes the dubber's."""
+        self._waiting.append(_Waiting(image, time_s, landmarks, confidence, cut))
+
+    def step(self) -> DubbedFrame | None:
+        """Dub the oldest waiting frame; None if there is none, or its sound has not come yet."""
+        if not self._waiting:
+            return None
+        if self._speech is not None and self._speech.known_until_s < self._waiting[0].time_s:
+            return None
+        frame = self._waiting.popleft()
+        state = self._fit(frame)
+        self._presence = update(self._presence, state, cut=frame.cut)
+        if state is None:
+            self._box = None
+            return DubbedFrame(frame.image, frame.time_s, "no face", 0.0)
+        self._box = follow(None if frame.cut else self._box, state.pose)
+        expression, level, shown = self._expression(frame, state)
+        if level < NOTHING_SHOWN:
+            return DubbedFrame(frame.image, frame.time_s, shown, 0.0)
+        debug = self._draw(frame.image, self._box, state, expression, level)
+        return DubbedFrame(frame.image, frame.time_s, shown, level, debug)
+
+    def _fit(self, frame: _Waiting) -> FaceState | None:
+        try:
+            return self._fitter.fit(frame.landmarks, frame.confidence)
+        except NoFaceError:
+            return None
+
+    def _expression(self, frame: _Waiting, state: FaceState) -> tuple[F32, float, Shown]:
+        level = self._presence.level
+        shown: Shown = "dubbed" if level == 1 else "fading"
+        if self._speech is None:
+            return state.expression, level, shown
+        spoken = self._speech.at(frame.time_s)
+        self._speech.forget_before(frame.time_s)
+        if self._silence == "source" and spoken.speaking < 1:
+            return spoken.expression, level * spoken.speaking, "silence"
+        return spoken.expression, level, shown
+
+    def _draw(
+        self, image: I420, box: CropBox, state: FaceState, expression: F32, level: float
+    ) -> DebugPictures | None:
+        square, size = box.square, self._renderer.size_px
+        source = read_crop(image, square, self._colour, size)
+        if source is None:
+            return None
+        pose = crop_pose(state.pose, square, size)
+        self._renderer.render(source, pose, expression, out=self._out)
+        rgb = match_colour(self._out.rgb, source, self._out.mask)
+        paste(image, square, self._colour, rgb, self._out.mask * np.float32(level))
+        if not self._keep_debug:
+            return None
+        drawn, mask = self._out.rgb.copy(), self._out.mask.copy()
+        return DebugPictures(square, pose, expression, source, drawn, rgb, mask)

@@ -1,0 +1,97 @@
+"""From the dub's samples to expressions: reblocking, log-mel, network, and a gate that rests the lips in silence."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine.arrays import F32
+from engine.audio.blocks import Reblocker
+from engine.audio.logmel import LogMel
+from engine.audio.vad import SpeechGate
+from engine.expression.audio import STEP_MS, AudioToExpression, step_time_ms
+from engine.timing import AUDIO_RATE_HZ
+
+STEP_SAMPLES = AUDIO_RATE_HZ * STEP_MS // 1000
+RAMP_STEPS = 4  # how long the lips take to rest, or to leave rest
+RELEASE_MS = 320
+
+
+@dataclass(frozen=True, slots=True)
+class SpokenExpression:
+    """An expression at a media time.
+
+    Attributes:
+        expression: float32 [E].
+        speaking: 0..1, how surely somebody speaks; the expression is already scaled by it.
+    """
+
+    expression: F32
+    speaking: float
+
+
+class SpeechToExpression:
+    """One dub track, pushed in any pieces, as expressions over media time.
+
+    Expressions older than the last one asked for are forgotten, so a session of any length needs the same memory.
+
+    Args:
+        network: the audio-to-expression model with its look-ahead.
+        rests: whether silence brings the lips to rest (else the network's own answer to silence stays).
+    """
+
+    def __init__(self, network: AudioToExpression, *, rests: bool = True) -> None:
+        self._network, self._mel, self._gate, self._rests = (
+            network,
+            LogMel(),
+            SpeechGate(release_ms=RELEASE_MS),
+            rests,
+        )
+        self._reblocker = Reblocker(STEP_SAMPLES)
+        self._pending = self._reblocker.initial_state()
+        self._mel_state, self._state = self._mel.initial_state(1), network.initial_state(1)
+        self._expressions: list[F32] = []
+        self._levels: list[float] = []
+        self._first = 0  # step index of the oldest expression kept
+
+    @property
+    def known_until_s(self) -> float:
+        """Media time up to which expressions are known; negative before any are."""
+        return step_time_ms(self._first + len(self._expressions) - 1, self._network.look_ahead_ms) / 1000
+
+    def push(self, samples: F32) -> None:
+        """Take the next samples, float32 [T] at 16 kHz."""
+        blocks, self._pending = self._reblocker.push(samples, self._pending)
+        for start in range(0, len(blocks.samples), STEP_SAMPLES):
+            self._step(blocks.samples[start : start + STEP_SAMPLES])
+
+    def at(self, time_s: float) -> SpokenExpression:
+        """The expression at a media time, between the steps around it; held beyond the ends.
+
+        Raises:
+            ValueError: nothing was pushed yet.
+        """
+        if not self._expressions:
+            raise ValueError("no sound was pushed yet: an expression needs at least 40 ms of it")
+        position = (time_s * 1000 + self._network.look_ahead_ms) / STEP_MS - 1 - self._first
+        low = int(np.clip(np.floor(position), 0, len(self._expressions) - 1))
+        high, share = min(low + 1, len(self._expressions) - 1), float(np.clip(position - low, 0, 1))
+        expression = (1 - np.float32(share)) * self._expressions[low] + np.float32(share) * self._expressions[
+            high
+        ]
+        return SpokenExpression(expression, (1 - share) * self._levels[low] + share * self._levels[high])
+
+    def forget_before(self, time_s: float) -> None:
+        """Drop expressions that no frame from `time_s` on can need."""
+        position = int(np.floor((time_s * 1000 + self._network.look_ahead_ms) / STEP_MS)) - 2 - self._first
+        count = min(max(0, position), max(0, len(self._expressions) - 2))
+        del self._expressions[:count], self._levels[:count]
+        self._first += count
+
+    def _step(self, samples: F32) -> None:
+        mels, self._mel_state = self._mel.step(samples[None], self._mel_state)
+        expression, self._state = self._network.step(mels, self._state)
+        spoken = bool(self._gate.push(samples).any()) or not self._rests
+        before = self._levels[-1] if self._levels else float(spoken)
+        level = min(1.0, max(0.0, before + (1 if spoken else -1) / RAMP_STEPS))
+        self._levels.append(level)
+        self._expressions.append(np.float32(level) * expression[0, 0])

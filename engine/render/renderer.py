@@ -1,0 +1,155 @@
+"""One actor opened for rendering: geometry and a source crop in, a picture of the lower face out.
+
+`fast` kernels (numba, and the network on OpenVINO or ONNX Runtime) do the work; `reference` (numpy throughout) is
+the slow twin that every other backend is held to.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from importlib import resources
+
+import numpy as np
+
+from engine.actor.pack import ActorPack
+from engine.arrays import F32, U8, check_array
+from engine.backends import Network, default_backend, load_network, with_weights
+from engine.errors import ActorPackError
+from engine.face.model import FaceModel, Pose, load_face_model
+from engine.face.model import ASSET as FACE_MODEL_ASSET
+from engine.render.mask import FEATHER_CM, MARGIN_CM, hull, soft_mask, soft_mask_reference
+from engine.render.raster import rasterise, rasterise_reference, sample, sample_reference
+
+PRIOR_ASSETS = {"cpu": "prior_cpu.onnx"}
+INPUT, OUTPUT = "canvas", "picture"
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """What one frame's rendering needs of its caller: two buffers, written in full.
+
+    Attributes:
+        rgb: uint8 [S, S, 3].
+        mask: float32 [S, S] in 0..1, how much of the picture to show.
+    """
+
+    rgb: U8
+    mask: F32
+
+    @classmethod
+    def empty(cls, size_px: int) -> "Rendered":
+        """Buffers for a crop of this size."""
+        return cls(np.zeros((size_px, size_px, 3), np.uint8), np.zeros((size_px, size_px), np.float32))
+
+
+class Renderer:
+    """One actor on one device. Not for use by two threads at a time. Open with `open_renderer`."""
+
+    def __init__(
+        self, actor: ActorPack, network: Network, model: FaceModel, *, reference: bool = False
+    ) -> None:
+        self.size_px = actor.manifest.image_size_px
+        self.model = model
+        self.neutral = np.asarray(actor.neutral + actor.mean_residual, np.float32)
+        self._network, self._reference = network, reference
+        self._texture = np.ascontiguousarray(actor.texture.transpose(1, 2, 0), np.float32)
+        channels = self._texture.shape[2]
+        self._canvas = np.zeros((1, self.size_px, self.size_px, channels + 7), np.float32)
+        self._canvas[0, ..., channels + 3 : channels + 6] = actor.references[0].astype(np.float32) / 255
+        self._sampled = np.zeros((self.size_px, self.size_px, channels), np.float32)
+
+    @property
+    def name(self) -> str:
+        """Backend and precision."""
+        return f"{self._network.name} {self._network.precision}"
+
+    def render(self, source: U8, pose: Pose, expression: F32, *, out: Rendered) -> None:
+        """Draw the actor's lower face with an expression on the head of a source crop.
+
+        Args:
+            source: uint8 [S, S, 3], RGB crop of the frame; only what lies outside the mask is used.
+            pose: the head's pose in crop px.
+            expression: float32 [E].
+            out: the caller's buffers.
+
+        Raises:
+            BackendError: the inference library failed.
+        """
+        check_array("source", source, (self.size_px, self.size_px, 3), np.uint8)
+        check_array("expression", expression, (self.model.expressions,), np.float32)
+        vertices = self.model.vertices(self.neutral, expression, pose)
+        corners = hull(self.model, self.neutral, expression, pose)
+        self._fill_canvas(vertices, corners, pose.scale_px, source, out.mask)
+        picture = self._network.run({INPUT: self._canvas})[OUTPUT][0]
+        np.rint(picture * np.float32(255), out=picture)
+        out.rgb[:] = picture
+
+    def _fill_canvas(self, vertices: F32, corners: F32, scale_px: float, source: U8, mask_out: F32) -> None:
+        margin, feather, size = MARGIN_CM * scale_px, FEATHER_CM * scale_px, self.size_px
+        mesh = (vertices, self.model.triangles, self.model.layers, self.model.uv, size, size)
+        if self._reference:
+            mask_out[:] = soft_mask_reference(corners, margin, feather, size, size)
+            self._sampled[:] = sample_reference(self._texture, rasterise_reference(*mesh))
+        else:
+            mask_out[:] = soft_mask(corners, margin, feather, size, size)
+            sample(self._texture, rasterise(*mesh), self._sampled)
+        channels, mask = self._sampled.shape[2], mask_out[..., None]
+        canvas = self._canvas[0]
+        np.multiply(self._sampled, mask > 0, out=canvas[..., :channels])
+        np.multiply(source, (1 - mask) / np.float32(255), out=canvas[..., channels : channels + 3])
+        canvas[..., -1] = mask_out
+
+
+def open_renderer(actor: ActorPack, backend: str | None = None, *, threads: int = 1) -> Renderer:
+    """Open an actor on this machine.
+
+    Args:
+        actor: the pack.
+        backend: "openvino", "onnxruntime" or "reference"; None takes the best one installed.
+        threads: of the network.
+
+    Raises:
+        ActorPackError: the pack belongs to another face model or prior than this livedub's.
+        BackendUnavailable: that backend is not installed or not known.
+    """
+    model = load_face_model()
+    if actor.manifest.tier not in PRIOR_ASSETS:
+        raise ActorPackError(
+            f"this livedub has no renderer of tier {actor.manifest.tier!r}; it has: {', '.join(PRIOR_ASSETS)}"
+        )
+    for what, want, asset in (
+        ("face model", actor.manifest.face_model_sha256, FACE_MODEL_ASSET),
+        ("prior", actor.manifest.prior_sha256, PRIOR_ASSETS[actor.manifest.tier]),
+    ):
+        if asset_sha256(asset) != want:
+            raise ActorPackError(f"the actor pack was made with another {what}: run `livedub adapt` again")
+    try:
+        graph = with_weights(prior_graph(actor.manifest.tier), actor.weights)
+    except ValueError as error:
+        raise ActorPackError(f"the actor pack's weights do not fit the renderer: {error}") from error
+    _check_shapes(actor, model)
+    name = backend or default_backend()
+    return Renderer(
+        actor, load_network(graph, backend=name, threads=threads), model, reference=name == "reference"
+    )
+
+
+def _check_shapes(actor: ActorPack, model: FaceModel) -> None:
+    size = actor.manifest.image_size_px
+    if actor.neutral.shape[0] != model.basis.shape[1]:
+        raise ActorPackError(
+            f"the actor pack has {actor.neutral.shape[0]} vertices, the face model {model.basis.shape[1]}"
+        )
+    if not len(actor.references) or actor.references.shape[1] != size:
+        raise ActorPackError(
+            f"the actor pack needs a reference crop of {size} px, got {list(actor.references.shape)}"
+        )
+
+
+def prior_graph(tier: str) -> bytes:
+    """The shipped prior of a tier, serialized ONNX."""
+    return resources.files("engine.assets").joinpath(PRIOR_ASSETS[tier]).read_bytes()
+
+
+def asset_sha256(name: str) -> str:
+    """Hex digest of a shipped asset."""
+    return hashlib.sha256(resources.files("engine.assets").joinpath(name).read_bytes()).hexdigest()

@@ -1,0 +1,49 @@
+"""The audio-to-expression network as a file that livedub ships: one step, state as named inputs and outputs."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from engine.errors import AssetError
+from engine.expression.audio import LOOK_AHEADS_MS, MELS_PER_STEP, STATES, STYLE_SIZE
+from export.audio_net import AudioNet
+
+
+class _Step(nn.Module):
+    def __init__(self, net: AudioNet) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(
+        self, mels: Tensor, code: Tensor, style: Tensor, mel_history: Tensor, stem_history: Tensor, memory: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        result: tuple[Tensor, Tensor, Tensor, Tensor] = self.net(
+            mels, code, style, mel_history, stem_history, memory
+        )
+        return result
+
+
+def export_audio(net: AudioNet, path: Path) -> None:
+    """Write one 40 ms step as ONNX; every tensor has the batch, of any size, as its first axis."""
+    batch = 2  # an example; 1 would be taken for a constant
+    bands = net.first.in_channels
+    inputs = {
+        "mels": torch.zeros(batch, MELS_PER_STEP, bands),
+        "code": torch.zeros(batch, len(LOOK_AHEADS_MS)),
+        "style": torch.zeros(batch, STYLE_SIZE),
+        **{name: torch.zeros(batch, *shape) for name, shape in STATES.items()},
+    }
+    axis = torch.export.Dim("batch", min=1, max=64)
+    program = torch.onnx.export(
+        _Step(net.eval()),
+        tuple(inputs.values()),
+        dynamo=True,
+        input_names=list(inputs),
+        output_names=["expression", *(f"next_{name}" for name in STATES)],
+        dynamic_shapes=tuple({0: axis} for _ in inputs),
+        verbose=False,
+    )
+    if program is None:
+        raise AssetError("the network could not be exported to ONNX")
+    program.save(str(path), external_data=False)

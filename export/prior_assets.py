@@ -1,0 +1,65 @@
+"""The prior as files that livedub ships: the network as ONNX for run time, the mean texture for adaptation."""
+
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.numpy import load, save_file
+
+from engine.backends import weights_of
+from engine.errors import AssetError
+from engine.render.renderer import INPUT, OUTPUT, PRIOR_ASSETS, prior_graph
+from export.prior_net import CANVAS_CHANNELS, PriorNet, RuntimeNet, Tier
+from export.train_prior import Prior
+
+PREFIX = "net."  # of the network's tensors inside the exported graph
+
+
+def texture_asset(tier: str) -> str:
+    """File name of a tier's mean texture."""
+    return f"prior_{tier}_texture.safetensors"
+
+
+def export_graph(net: PriorNet, tier: Tier, path: Path) -> None:
+    """Write a network as ONNX: canvas float32 [1, S, S, 23] to picture float32 [1, S, S, 3]."""
+    canvas = torch.zeros(1, tier.size_px, tier.size_px, CANVAS_CHANNELS)
+    program = torch.onnx.export(
+        RuntimeNet(net).eval(),
+        (canvas,),
+        dynamo=True,
+        input_names=[INPUT],
+        output_names=[OUTPUT],
+        verbose=False,
+    )
+    if program is None:
+        raise AssetError("the network could not be exported to ONNX")
+    program.save(str(path), external_data=False)
+
+
+def export_prior(prior: Prior, folder: Path) -> None:
+    """Write both files of a prior into the folder of shipped assets."""
+    export_graph(prior.net, prior.tier, folder / PRIOR_ASSETS[prior.tier.name])
+    texture = prior.mean.detach().numpy().astype(np.float16)
+    save_file({"texture": texture}, folder / texture_asset(prior.tier.name))
+
+
+def load_prior(tier: Tier) -> Prior:
+    """The shipped prior, ready to be adapted.
+
+    Raises:
+        AssetError: its files do not belong together.
+    """
+    prior = Prior(tier, 0)
+    try:
+        weights = weights_of(prior_graph(tier.name))
+        state = {name: torch.from_numpy(weights[PREFIX + name].copy()) for name in prior.net.state_dict()}
+        prior.net.load_state_dict(state)
+        data = resources.files("engine.assets").joinpath(texture_asset(tier.name)).read_bytes()
+        with torch.no_grad():
+            prior.mean.copy_(torch.from_numpy(load(data)["texture"].astype(np.float32)))
+    except (KeyError, OSError, RuntimeError) as error:
+        raise AssetError(
+            f"the prior of tier {tier.name} is incomplete: {error}; reinstall livedub"
+        ) from error
+    return prior
