@@ -1,0 +1,300 @@
+"""The command line.
+
+Exit status: 0 done, 1 livedub or the machine lacks something, 2 wrong input, 128 + n stopped by signal n.
+
+Only what every command needs is imported here; a command imports what does its work when it runs, so that the
+run-time install works without torch.
+"""
+
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, Literal, NoReturn
+
+import typer
+
+from clients.console import STDOUT, Console, check_place, encode_report, write_report
+from clients.options import (
+    PACK_ENDING,
+    VIDEO_ENDINGS,
+    Device,
+    Face,
+    Json,
+    Verbose,
+    check_choice,
+    check_device,
+    check_ending,
+    check_report,
+    console_of,
+    give,
+    needed_packages,
+    now_iso,
+    read_consent,
+)
+from clients.train import train
+from engine.errors import InputError, LivedubError
+
+
+class Interrupted(BaseException):
+    """A signal asked us to stop; passes through everything, so that `with` blocks clean up."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.status = 128 + number
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        from importlib.metadata import version
+
+        typer.echo(f"livedub {version('livedub')}")
+        raise typer.Exit
+
+
+app = typer.Typer(
+    help="livedub: a person's lips follow a second audio track.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.add_typer(train, name="train", help="Learn what livedub ships from footage.")
+
+
+@app.callback()
+def _root(
+    verbose: Verbose = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def adapt(
+    ctx: typer.Context,
+    video: Annotated[Path, typer.Argument(metavar="VIDEO", help="2 to 60 s of one person speaking.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="NAME.actor", help="The actor pack to write.")],
+    seconds: Annotated[
+        float | None, typer.Option(min=0.04, help="How much of the video to use; else up to 60.")
+    ] = None,
+    start: Annotated[float, typer.Option(min=0.0, help="Where in the video to begin, s.")] = 0.0,
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps of optimisation.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
+    device: Annotated[Device, typer.Option(help="Where to compute.")] = "cpu",
+    face: Face = None,
+    name: Annotated[str | None, typer.Option(help="The actor's name; else the file's.")] = None,
+    consent: Annotated[
+        Path | None, typer.Option(metavar="FILE.json", help="The person's consent; else you attest to it.")
+    ] = None,
+    json: Json = None,
+    verbose: Verbose = False,
+) -> None:
+    """Learn a person from seconds of video and write an actor pack."""
+    check_ending(out, (PACK_ENDING,))
+    check_place(out, video)
+    check_report(json, video, out)
+    record = read_consent(consent) if consent else None
+    with needed_packages():
+        from export.adapt import DEFAULT_STEPS, AdaptOptions
+        from export.adapt import adapt as run_adapt
+    check_device(device)
+    options = AdaptOptions(
+        seconds, start, steps or DEFAULT_STEPS, seed, device, face=face, name=name, consent=record
+    )
+    with console_of(ctx).progress() as on_progress:
+        report = run_adapt(video, out, options, now_iso=now_iso(), on_progress=on_progress)
+    give(ctx, f"{out} is written", report, json)
+
+
+@app.command()
+def dub(
+    ctx: typer.Context,
+    video: Annotated[Path, typer.Argument(metavar="VIDEO", help="The person to dub.")],
+    audio: Annotated[Path, typer.Argument(metavar="AUDIO", help="What they shall say.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="OUT.mp4", help="The video to write.")],
+    actor: Annotated[Path, typer.Option(metavar="NAME.actor", help="Made by `livedub adapt`.")],
+    look_ahead_ms: Annotated[
+        int | None, typer.Option(help="How much coming sound decides a mouth, ms.")
+    ] = None,
+    backend: Annotated[str | None, typer.Option(help="Who runs the renderer; see `livedub doctor`.")] = None,
+    drive: Annotated[
+        Literal["audio", "tracked"],
+        typer.Option(help="tracked: the video's own expression (self-reenactment)."),
+    ] = "audio",
+    face: Face = None,
+    silence: Annotated[
+        Literal["closed", "source"],
+        typer.Option(help="While nobody speaks: a closed mouth, or the source's."),
+    ] = "closed",
+    debug_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write pictures of the steps here.")
+    ] = None,
+    override_consent: Annotated[
+        bool, typer.Option("--override-consent", help="Dub without a valid consent; this is logged.")
+    ] = False,
+    json: Json = None,
+    verbose: Verbose = False,
+) -> None:
+    """Let the person in a video say something else."""
+    check_ending(out, VIDEO_ENDINGS)
+    check_place(out, video, audio, actor)
+    check_report(json, video, audio, actor, out)
+    with needed_packages():
+        from clients.dub import DubOptions
+        from clients.dub import dub as run_dub
+        from engine.backends import backend_names
+        from engine.expression.audio import LOOK_AHEADS_MS
+    check_choice("--backend", backend, backend_names())
+    check_choice("--look-ahead-ms", look_ahead_ms, LOOK_AHEADS_MS)
+    chosen: dict[str, Any] = {} if look_ahead_ms is None else {"look_ahead_ms": look_ahead_ms}
+    options = DubOptions(
+        backend=backend,
+        drive=drive,
+        silence=silence,
+        face=face,
+        debug_dir=debug_dir,
+        override_consent=override_consent,
+        **chosen,
+    )
+    with console_of(ctx).progress() as on_progress:
+        report = run_dub(video, audio, out, actor, options, now_iso=now_iso(), on_progress=on_progress)
+    give(ctx, f"{out} is written", report, json)
+
+
+@app.command()
+def evaluate(
+    ctx: typer.Context,
+    out: Annotated[Path, typer.Argument(metavar="OUT.mp4", help="The dub.")],
+    reference: Annotated[Path, typer.Argument(metavar="REFERENCE.mp4", help="The truth, of the same size.")],
+    json: Json = None,
+    verbose: Verbose = False,
+) -> None:
+    """Measure quality and sync of a dub against ground truth."""
+    check_report(json, out, reference)
+    with needed_packages():
+        from export.evaluate import evaluate as run_evaluate
+        from export.evaluate import to_table
+    console = console_of(ctx)
+    with console.progress() as on_progress:
+        report = run_evaluate(
+            out, reference, on_progress=lambda stage, done: on_progress(stage, round(100 * done), 100)
+        )
+    if json:
+        write_report(json, encode_report(report))
+    if json != STDOUT:
+        console.result(to_table(report))
+
+
+@app.command()
+def bench(
+    ctx: typer.Context,
+    suite: Annotated[str | None, typer.Option(help="Which suite; else all of them.")] = None,
+    backend: Annotated[str | None, typer.Option(help="Only this backend.")] = None,
+    json: Json = None,
+    list_suites: Annotated[bool, typer.Option("--list", help="Name the suites.")] = False,
+    verbose: Verbose = False,
+) -> None:
+    """Measure latency and throughput on this machine. Only in a checkout of the source."""
+    try:
+        from benchmarks.runner import SUITES
+    except ModuleNotFoundError as error:
+        if error.name != "benchmarks":
+            raise
+        raise LivedubError("bench works in a checkout of livedub's source only, with `make bench`") from None
+    from clients.bench import run_bench
+
+    console = console_of(ctx)
+    if list_suites:
+        console.result("\n".join(f"{name:12} {known.what}" for name, known in SUITES.items()))
+        return
+    check_choice("--suite", suite, tuple(SUITES))
+    check_report(json)
+    run_bench(console, [suite] if suite else list(SUITES), backend, json)
+
+
+@app.command()
+def doctor(
+    ctx: typer.Context,
+    fetch: Annotated[bool, typer.Option("--fetch", help="Get the model files that are missing.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Report as JSON on stdout.")] = False,
+    verbose: Verbose = False,
+) -> None:
+    """Say what this machine can run, what is missing, and how to get it."""
+    from clients import doctor as clinic
+
+    console = console_of(ctx)
+    if fetch:
+        from clients.models import fetch_all
+
+        fetch_all(say=console.say)
+    findings = clinic.examine()
+    if json:
+        write_report(STDOUT, encode_report(clinic.as_report(findings)))
+    else:
+        console.result(clinic.as_table(findings))
+        console.result(clinic.verdict(findings))
+    if not clinic.can_dub(findings):
+        raise typer.Exit(1)
+
+
+def run(argv: Sequence[str], console: Console) -> int:
+    """Run the command line once; returns the exit status. Errors that we know become one line on stderr."""
+    command = typer.main.get_command(app)
+    try:
+        status = command.main(list(argv), prog_name="livedub", standalone_mode=False, obj=console)
+    except typer.TyperException as error:
+        status = 2
+        _explain_use(console, error)
+    except (LivedubError, Interrupted, MemoryError, OSError) as error:
+        status, line = _explained(error)
+        console.fail(error, line)
+    return status if isinstance(status, int) else 0
+
+
+def main() -> NoReturn:
+    """The entry point `livedub`."""
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _stop)
+    with Console() as console:
+        status = run(sys.argv[1:], console)
+    sys.exit(status)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise Interrupted(number)
+
+
+def _explain_use(console: Console, error: typer.TyperException) -> None:
+    context = getattr(error, "ctx", None)
+    line = error.format_message()
+    if context and line == context.get_help():  # no arguments at all
+        console.say(line)
+        return
+    where = context.command_path if context else "livedub"
+    console.fail(error, f"{line.replace('Value error, ', '').rstrip('.')}; see {where} --help")
+
+
+def _explained(error: BaseException) -> tuple[int, str]:
+    """Exit status and line for an error."""
+    match error:
+        case Interrupted():
+            return error.status, f"stopped by {error}"
+        case InputError():
+            return 2, str(error)
+        case MemoryError():
+            return 1, "there is not enough memory for this"
+        case OSError():
+            where = f"{error.filename}: " if error.filename else ""
+            return 1, f"{where}{error.strerror or error}"
+        case _:
+            return 1, str(error)

@@ -1,0 +1,228 @@
+"""What this machine can run, what is missing, and how to get it: `livedub doctor`."""
+
+import importlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+from rich.table import Table
+
+from engine.errors import LivedubError
+
+State = Literal["ok", "missing", "optional"]
+
+MIN_FREE_GB = 1.0
+NVIDIA_LIMIT_S = 10
+_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
+_SIGNS: dict[State, str] = {"ok": "[green]ok[/green]", "missing": "[red]missing[/red]", "optional": "-"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        what: its name.
+        state: ok; missing: nothing can be dubbed without it; optional: only some commands need it.
+        detail: what was found.
+        advice: how to get it, one line; empty if it is there.
+    """
+
+    what: str
+    state: State
+    detail: str
+    advice: str = ""
+
+
+def examine() -> list[Finding]:
+    """Look at everything; never raises for what is missing."""
+    return [
+        Finding("python", "ok", f"{platform.python_version()} ({sys.executable})"),
+        Finding("platform", "ok", f"{platform.platform()}, {os.cpu_count()} processors"),
+        _cpu(),
+        *_backends(),
+        _media(),
+        *_models(),
+        _tracker(),
+        *_assets(),
+        _torch(),
+        _gpu(),
+        _disk(),
+    ]
+
+
+def can_dub(findings: Sequence[Finding]) -> bool:
+    """Whether nothing is missing that a dub needs."""
+    return all(finding.state != "missing" for finding in findings)
+
+
+def verdict(findings: Sequence[Finding]) -> str:
+    """One line."""
+    if can_dub(findings):
+        return "This machine can dub."
+    missing = [finding.what for finding in findings if finding.state == "missing"]
+    return f"This machine cannot dub yet: {', '.join(missing)}."
+
+
+def as_table(findings: Sequence[Finding]) -> Table:
+    """The findings for a person."""
+    table = Table("what", "state", "found", "what to do")
+    for finding in findings:
+        table.add_row(finding.what, _SIGNS[finding.state], finding.detail, finding.advice)
+    return table
+
+
+def as_report(findings: Sequence[Finding]) -> dict[str, object]:
+    """The findings for a program."""
+    return {"can_dub": can_dub(findings), "findings": list(findings)}
+
+
+def _cpu() -> Finding:
+    from engine.backends.cpu import cpu_info, fastest_precision
+
+    model, flags = cpu_info()
+    known = " ".join(flag for flag in _FLAGS if flag in flags)
+    found = f"{model or platform.machine()}: {known or 'no instruction sets known'}"
+    return Finding("cpu", "ok", f"{found}; fastest precision {fastest_precision(flags)}")
+
+
+def _backends() -> list[Finding]:
+    from engine.backends import available
+
+    statuses = available()
+    some = any(status.available for status in statuses if status.name != "reference")
+    absent: State = "optional" if some else "missing"
+    return [
+        Finding(f"backend {status.name}", "ok", f"{status.version}, {status.detail}")
+        if status.available
+        else Finding(f"backend {status.name}", absent, "not installed", status.detail)
+        for status in statuses
+    ]
+
+
+def _media() -> Finding:
+    try:
+        libraries = importlib.import_module("av").library_versions
+    except ImportError as error:
+        return Finding("media (PyAV)", "missing", str(error), "pip install 'av>=18,<19'")
+    named = ", ".join(f"{name} {'.'.join(map(str, numbers))}" for name, numbers in sorted(libraries.items()))
+    return Finding("media (PyAV)", "ok", f"{_version('av')}: {named}")
+
+
+def _models() -> list[Finding]:
+    from engine.models import statuses
+
+    findings = []
+    for status in statuses():
+        model = status.model
+        if status.state == "there":
+            findings.append(Finding(f"model {model.name}", "ok", str(status.path)))
+        else:
+            state: State = "optional" if model.optional else "missing"
+            findings.append(Finding(f"model {model.name}", state, status.state, status.advice))
+    return findings
+
+
+def _tracker() -> Finding:
+    """Opens the networks and looks at one grey picture, which proves the library and the file together."""
+
+    def look() -> str:
+        import numpy as np
+
+        from engine.face.tracker import FaceTracker
+
+        FaceTracker().step(np.full((64, 64, 3), 128, np.uint8))
+        return f"works, LiteRT {_version('ai-edge-litert')}"
+
+    return _tried("face tracking", look)
+
+
+def _assets() -> list[Finding]:
+    from engine.expression import audio
+    from engine.face.model import load_face_model
+    from engine.render import renderer
+
+    def shipped(name: str) -> Callable[[], str]:
+        return lambda: f"{len(resources.files('engine.assets').joinpath(name).read_bytes()) / 1e6:.1f} MB"
+
+    def model() -> str:
+        return f"{load_face_model().expressions} expressions"
+
+    return [
+        _tried("face model", model),
+        *(_tried(f"renderer prior {tier}", shipped(name)) for tier, name in renderer.PRIOR_ASSETS.items()),
+        _tried("audio to expression", shipped(audio.ASSET)),
+    ]
+
+
+def _torch() -> Finding:
+    found = _version("torch")
+    if not found:
+        advice = "for adapt and train: pip install 'livedub[train]'"
+        return Finding("torch", "optional", "not installed", advice)
+    return Finding("torch", "ok", found)
+
+
+def _gpu() -> Finding:
+    """What the driver says, without loading a library of CUDA."""
+    tool = shutil.which("nvidia-smi")
+    advice = "only GPU commands need one"
+    if tool is None:
+        return Finding("gpu", "optional", "no NVIDIA driver", advice)
+    query = [tool, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(
+            query,
+            capture_output=True,
+            text=True,
+            timeout=NVIDIA_LIMIT_S,
+            check=True,
+            stdin=subprocess.DEVNULL,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        return Finding("gpu", "optional", f"nvidia-smi failed: {error}", advice)
+    names = [line.strip() for line in done.stdout.splitlines() if line.strip()]
+    return Finding("gpu", "ok", "; ".join(names)) if names else Finding("gpu", "optional", "none", advice)
+
+
+def _disk() -> Finding:
+    from engine.models import cache_dir
+
+    folder = cache_dir()
+    place: Path = next((p for p in (folder, *folder.parents) if p.is_dir()), Path("/"))
+    free_gb = shutil.disk_usage(place).free / 1e9
+    found = f"{free_gb:.1f} GB free for the cache in {folder}"
+    if free_gb < MIN_FREE_GB:
+        return Finding("disk", "missing", found, "free some, or set LIVEDUB_CACHE to a folder with more room")
+    if not os.access(place, os.W_OK):
+        return Finding(
+            "disk", "missing", f"no permission to write in {place}", "set LIVEDUB_CACHE to a folder of yours"
+        )
+    return Finding("disk", "ok", found)
+
+
+def _tried(what: str, attempt: Callable[[], str]) -> Finding:
+    try:
+        return Finding(what, "ok", attempt())
+    except LivedubError as error:
+        return Finding(what, "missing", "does not work", str(error))
+    except OSError as error:
+        advice = "reinstall livedub: this file should have come with it"
+        return Finding(what, "missing", f"{error.strerror or error}", advice)
+    except ImportError as error:
+        return Finding(what, "missing", str(error), "pip install livedub")
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return ""
