@@ -85,6 +85,26 @@ def as_report(findings: Sequence[Finding]) -> dict[str, object]:
     return {"can_dub": can_dub(findings), "findings": list(findings)}
 
 
+def gpu_names() -> list[str]:
+    """Name, memory and driver of each NVIDIA GPU, as the driver says, without loading a library of CUDA."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return []
+    query = [tool, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(
+            query,
+            capture_output=True,
+            text=True,
+            timeout=NVIDIA_LIMIT_S,
+            check=True,
+            stdin=subprocess.DEVNULL,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [line.strip() for line in done.stdout.splitlines() if line.strip()]
+
+
 def _cpu() -> Finding:
     from engine.backends.cpu import cpu_info, fastest_precision
 
@@ -172,25 +192,10 @@ def _torch() -> Finding:
 
 
 def _gpu() -> Finding:
-    """What the driver says, without loading a library of CUDA."""
-    tool = shutil.which("nvidia-smi")
-    advice = "only GPU commands need one"
-    if tool is None:
-        return Finding("gpu", "optional", "no NVIDIA driver", advice)
-    query = [tool, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
-    try:
-        done = subprocess.run(
-            query,
-            capture_output=True,
-            text=True,
-            timeout=NVIDIA_LIMIT_S,
-            check=True,
-            stdin=subprocess.DEVNULL,
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        return Finding("gpu", "optional", f"nvidia-smi failed: {error}", advice)
-    names = [line.strip() for line in done.stdout.splitlines() if line.strip()]
-    return Finding("gpu", "ok", "; ".join(names)) if names else Finding("gpu", "optional", "none", advice)
+    names = gpu_names()
+    if not names:
+        return Finding("gpu", "optional", "none that an NVIDIA driver knows", "only GPU commands need one")
+    return Finding("gpu", "ok", "; ".join(names))
 
 
 def _disk() -> Finding:
