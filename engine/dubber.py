@@ -1,7 +1,7 @@
 """One session's pipeline as plain steps: frames and sound in, dubbed frames out. No clock, no threads.
 
-`livedub dub` and a live session run exactly this; live is this with a clock around it. A frame can be stepped as
-soon as the sound up to its time plus the look-ahead has been pushed.
+`livedub dub` and a live session run exactly this; live is this with a clock around it. A frame can be stepped
+as soon as the sound up to its time plus the look-ahead has been pushed.
 """
 
 from collections import deque
@@ -117,7 +117,7 @@ class Dubber:
     def push_video(
         self, image: I420, time_s: float, landmarks: F32, confidence: float = 1.0, *, cut: bool = False
     ) -> None:
-        """Take the next frame and its landmarks float32 [478, 3] px (NaN: no face). The frame becomes the dubber's."""
+        """Take the next frame, to be the dubber's, and its landmarks float32 [478, 3] px (NaN: no face)."""
         self._waiting.append(_Waiting(image, time_s, landmarks, confidence, cut))
 
     def step(self) -> DubbedFrame | None:

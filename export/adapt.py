@@ -1,10 +1,11 @@
 """Adapt the prior to one person from seconds of video: `livedub adapt`.
 
-First the texture: from the prior's mean, with the person's own colours laid out on it, the network held still. Then
-texture and network together at a lower rate. A tenth of the frames is held out, the best state on it is kept.
+First the texture: from the prior's mean, with the person's own colours laid out on it, the network held
+still. Then texture and network together at a lower rate. A tenth of the frames is held out, the best state on
+it is kept.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -15,7 +16,7 @@ from torch import nn
 
 from engine.actor.consent import ConsentRecord
 from engine.actor.pack import ActorPack, Manifest, write_pack
-from engine.arrays import F32
+from engine.arrays import F32, U8
 from engine.errors import MediaError
 from engine.expression.audio import STYLE_SIZE
 from engine.face.fit import Fitter, person_neutral
@@ -156,14 +157,14 @@ def _read(
     return _Footage(clip, float(used[-1] - used[0] + step_s), neutral, residual)
 
 
-def _counting(pictures, on_progress: Progress, total: int):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _counting(pictures: Iterable[U8], on_progress: Progress, total: int) -> Iterator[U8]:
     for index, picture in enumerate(pictures):
         on_progress("crop", index + 1, total)
         yield picture
 
 
 def _mean_residual(model: FaceModel, neutral: F32, landmarks: F32) -> F32:
-    """The person's mean offset [468, 3] from the model, for the lower face without the lips, whose rest must stay."""
+    """The person's mean offset [468, 3] from the model; 0 at the lips, whose rest must stay."""
     fitter = Fitter(model, neutral)
     seen = landmarks[np.isfinite(landmarks).all(axis=(1, 2))]
     mean = np.mean([fitter.fit(frame).residual for frame in seen], axis=0)

@@ -1,4 +1,4 @@
-"""The audio-to-expression network as a file that livedub ships: one step, state as named inputs and outputs."""
+"""The audio-to-expression network as a shipped file: one step, state as named inputs and outputs."""
 
 from pathlib import Path
 
@@ -16,7 +16,13 @@ class _Step(nn.Module):
         self.net = net
 
     def forward(
-        self, mels: Tensor, code: Tensor, style: Tensor, mel_history: Tensor, stem_history: Tensor, memory: Tensor
+        self,
+        mels: Tensor,
+        code: Tensor,
+        style: Tensor,
+        mel_history: Tensor,
+        stem_history: Tensor,
+        memory: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         result: tuple[Tensor, Tensor, Tensor, Tensor] = self.net(
             mels, code, style, mel_history, stem_history, memory

@@ -1,13 +1,13 @@
 """The causal audio-to-expression network: log-mel in, lower-face expression out, one step per 40 ms.
 
-Two strided convolutions over the past, a recurrent part, and a linear layer. Look-ahead is a delay of the target
-("delayed streams"): the same weights serve every look-ahead, told by a one-hot code. State goes in and out, so a
-step is a pure function.
+Two strided convolutions over the past, a recurrent part, and a linear layer. Look-ahead is a delay of the
+target ("delayed streams"): the same weights serve every look-ahead, told by a one-hot code. State goes in and
+out, so a step is a pure function.
 """
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from engine.expression.audio import LOOK_AHEADS_MS, STYLE_SIZE
 

@@ -1,4 +1,4 @@
-"""Footage as the renderer is trained on it: stable crops of the lower face, and the geometry that goes with them."""
+"""Footage as the renderer is trained on it: stable crops of the lower face, and their geometry."""
 
 import csv
 from collections.abc import Iterable
@@ -39,7 +39,7 @@ class Clip:
 
 
 def list_clips(folder: Path) -> list[Clip]:
-    """The clips of a data folder: of its manifest.csv, or, without one, every video file as a person of its own.
+    """The clips of a data folder: of its manifest.csv, or else every video file as a person of its own.
 
     Raises:
         MediaError: the folder has neither.

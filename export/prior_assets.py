@@ -1,4 +1,4 @@
-"""The prior as files that livedub ships: the network as ONNX for run time, the mean texture for adaptation."""
+"""The prior as shipped files: the network as ONNX for run time, the mean texture for adaptation."""
 
 from importlib import resources
 from pathlib import Path

@@ -1,16 +1,17 @@
 """The rendering prior: one U-Net for everybody, sampled neural textures in, a picture of the lower face out.
 
-Deferred neural rendering (Thies et al., arXiv:1904.12356) with the layout of *Dubbing for Everyone* (arXiv:2401.06126):
-a 16-channel texture per person, sampled at the target geometry inside the hole; the source frame outside it; a
-reference crop of the person. Plain 3 x 3 convolutions between a pixel-unshuffle stem and a pixel-shuffle head are
-what CPUs run fastest per unit of quality.
+Deferred neural rendering (Thies et al., arXiv:1904.12356) with the layout of *Dubbing for Everyone*
+(arXiv:2401.06126): a 16-channel texture per person, sampled at the target geometry inside the hole; the
+source frame outside it; a reference crop of the person. Plain 3 x 3 convolutions between a pixel-unshuffle
+stem and a pixel-shuffle head are what CPUs run fastest per unit of quality.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 TEXTURE_CHANNELS = 16
 CANVAS_CHANNELS = TEXTURE_CHANNELS + 3 + 3 + 1  # sampled texture, source outside the hole, reference, mask
@@ -79,17 +80,17 @@ class Up(nn.Module):
 class PriorNet(nn.Module):
     """Canvas in, picture out.
 
-    `forward(canvas)`: [B, S, S, 23] to RGB [B, S, S, 3], about 0..1 (not clamped). Pixels last on both sides: folding
-    2 x 2 pixels into channels and back then moves whole pixels, which is many times faster on CPUs. The canvas holds
-    the sampled texture (-1..1 in its first three channels, which are plain colour), the source picture times
-    one minus the mask, the reference picture, and the mask, all 0..1.
+    `forward(canvas)`: [B, S, S, 23] to RGB [B, S, S, 3], about 0..1 (not clamped). Channels last both sides:
+    folding 2 x 2 pixels into channels and back then moves whole pixels, which is many times faster on CPUs.
+    The canvas holds the sampled texture (-1..1 in its first three channels, which are plain colour), the
+    source picture times one minus the mask, the reference picture, and the mask, all 0..1.
     """
 
     def __init__(self, tier: Tier) -> None:
         super().__init__()
         widths = tier.widths
         self.stem = Residual(CANVAS_CHANNELS * 4, widths[0])
-        self.down = nn.ModuleList(Down(a, b, tier.blocks) for a, b in zip(widths, widths[1:], strict=False))
+        self.down = nn.ModuleList(Down(a, b, tier.blocks) for a, b in pairwise(widths))
         self.up = nn.ModuleList(
             Up(a, b, tier.blocks) for a, b in zip(widths[:0:-1], widths[-2::-1], strict=True)
         )
@@ -140,9 +141,10 @@ class RuntimeNet(nn.Module):
 
 
 def sample_texture(textures: Tensor, uv: Tensor, covered: Tensor) -> Tensor:
-    """Textures [A, 16, h, w], each for B / A samples in a row, at UVs [B, S, S, 2] in 0..1: bfloat16 [B, 16, S, S].
+    """Textures [A, 16, h, w] at UVs [B, S, S, 2] in 0..1: bfloat16 [B, 16, S, S].
 
-    0 where not covered [B, 1, S, S]; otherwise as `engine.render.raster.sample`.
+    Each texture serves the next B / A samples. 0 where not `covered` [B, 1, S, S]; otherwise as
+    `engine.render.raster.sample`.
     """
     batch, size = uv.shape[:2]
     each = batch // len(textures)

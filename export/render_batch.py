@@ -1,4 +1,4 @@
-"""Batches for training the renderer: geometry rasterised on the fly, with the noise that the tracker makes."""
+"""Batches for training the renderer: geometry rasterised on the fly, with noise as the tracker makes it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -39,7 +39,7 @@ class Batch:
     Attributes:
         clips: which clip each sample is of.
         target: [B, 3, S, S]; reference: [B, 3, S, S].
-        uv: [B, S, S, 2]; covered: [B, 1, S, S]; mask: [B, 1, S, S]; mouth: [B, 1, S, S], soft weight of the lips.
+        uv: [B, S, S, 2]; covered, mask, mouth: [B, 1, S, S]; mouth is a soft weight of the lips.
     """
 
     clips: list[int]
@@ -121,7 +121,7 @@ def _channels_first(pictures: list[F32]) -> Tensor:
 
 
 def unproject(clip: FaceClip, model: FaceModel, size_px: int, frames: int = 24) -> tuple[F32, F32]:
-    """Plain colours of a person's texture, averaged over frames: float32 [h, h, 3] in 0..1, and weights [h, h]."""
+    """Plain colours of a person's texture, averaged over frames: [h, h, 3] in 0..1, and weights [h, h]."""
     colour, weight = np.zeros((size_px, size_px, 3), np.float32), np.zeros((size_px, size_px), np.float32)
     rng = np.random.default_rng(0)
     for index in np.unique(np.linspace(0, len(clip) - 1, min(frames, len(clip))).astype(int)):

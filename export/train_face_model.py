@@ -1,8 +1,8 @@
 """Learn the face model: a pooled expression basis of the lower face, and the layout of the neural texture.
 
-Every person's frames are moved onto the canonical head by the stable upper face, that person's rest shape is taken
-away, and principal components of the lower face, of the frames and of their mirror images, are the basis. People
-weigh the same however long their clips are, lips weigh more than cheeks.
+Every person's frames are moved onto the canonical head by the stable upper face, that person's rest shape is
+taken away, and principal components of the lower face, of the frames and of their mirror images, are the
+basis. People weigh the same however long their clips are, lips weigh more than cheeks.
 """
 
 from collections.abc import Mapping
@@ -141,7 +141,7 @@ def _grid(start: int) -> list[list[int]]:
 
 
 def _atlas(mesh: CanonicalMesh, skin: I32) -> F32:
-    """Texture coordinates: skin above, spread out around the lips; cavity, lower and upper teeth in a strip below."""
+    """Texture coordinates: skin above, wider at the lips; cavity, lower and upper teeth in a strip below."""
     uv = np.zeros((VERTICES, 2))
     used = np.unique(skin)
     top, bottom = mesh.uv[used, 1].min(), mesh.uv[used, 1].max()
@@ -152,13 +152,13 @@ def _atlas(mesh: CanonicalMesh, skin: I32) -> F32:
     uv[LANDMARKS : LOWER_CARD.start] = _ring_uv(mesh) * [0.31, strip_height] + [0.01, strip_top]
     x, y = np.meshgrid(np.linspace(0, 1, CARD_COLUMNS), np.linspace(0, 1, CARD_ROWS))
     card = np.stack([x, y], -1).reshape(-1, 2) * [0.31, strip_height]
-    uv[LOWER_CARD] = card + [0.345, strip_top]
-    uv[UPPER_CARD] = card + [0.675, strip_top]
+    uv[LOWER_CARD] = card + np.array([0.345, strip_top])
+    uv[UPPER_CARD] = card + np.array([0.675, strip_top])
     return uv.astype(np.float32)
 
 
 def _ring_uv(mesh: CanonicalMesh) -> F64:
-    """The lip ring opened to an ellipse in the unit square, so that the closed mouth's membrane has an area."""
+    """The lip ring opened to an ellipse in the unit square: the closed mouth's membrane gets an area."""
     ring = mesh.vertices[list(INNER_LIPS), 0]
     left, right = mesh.vertices[list(MOUTH_CORNERS), 0]
     x = 2 * (ring - left) / (right - left) - 1
@@ -168,7 +168,7 @@ def _ring_uv(mesh: CanonicalMesh) -> F64:
 
 
 def reprojection_px(model: FaceModel, landmarks: F32, face_px: float = 256.0) -> dict[str, float]:
-    """Error of the fitted lower face and lips against landmarks [F, 468+, 3], rms px with the face scaled to `face_px`."""
+    """Error of lower face and lips as fitted to landmarks [F, 468+, 3], rms px, with faces of `face_px`."""
     first = np.median(canonicalise(landmarks, model.canonical), axis=0)
     neutral = rest_shape(canonicalise(landmarks, first))
     fitter, errors = Fitter(model, neutral), []

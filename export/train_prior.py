@@ -1,8 +1,8 @@
 """Train the rendering prior: one U-Net and a mean texture for everybody, a texture of its own for every clip.
 
-Every clip's texture is the mean plus a difference, so that the mean is learned as the best start for someone new.
-Colours of the differences start from the footage itself, laid out on the texture. Half of every batch is the
-neighbouring frame of the other half, for steadiness.
+Every clip's texture is the mean plus a difference, so that the mean is learned as the best start for someone
+new. Colours of the differences start from the footage itself, laid out on the texture. Half of every batch is
+the neighbouring frame of the other half, for steadiness.
 """
 
 from collections.abc import Callable, Sequence
@@ -47,7 +47,7 @@ class Prior(nn.Module):
         self.own = nn.ParameterList(nn.Parameter(torch.zeros(shape)) for _ in range(clips))
 
     def render(self, batch: Batch, textures: Tensor) -> tuple[Tensor, Tensor]:
-        """Pictures [B, 3, S, S] and sampled plain colours [B, 3, S, S] of a batch; textures [A, 16, h, w] serve B / A samples each."""
+        """Pictures and sampled colours [B, 3, S, S]; each texture [A, 16, h, w] serves B / A samples."""
         sampled = sample_texture(textures, batch.uv, batch.covered * (batch.mask > 0))
         canvas = make_canvas(sampled, batch.target, batch.reference, batch.mask)
         with torch.autocast(canvas.device.type, dtype=torch.bfloat16):
@@ -74,7 +74,7 @@ def start_textures(prior: Prior, clips: Sequence[FaceClip], model: FaceModel) ->
 def draw(
     clips: Sequence[FaceClip], order: Sequence[np.ndarray], rng: np.random.Generator, last: float
 ) -> list[tuple[int, int, int]]:
-    """Pairs of neighbouring frames, with one reference each; only the first `last` share of every clip is used."""
+    """Pairs of neighbouring frames with one reference each, from the first `last` share of every clip."""
     chosen = []
     for _ in range(PAIRS):
         clip = int(rng.integers(len(clips)))

@@ -1,8 +1,9 @@
 """Putting the rendered lower face back into the frame without a seam.
 
-Two things hide the border: the mask's soft edge, and a low-frequency colour match. Along the soft edge both pictures
-show the same skin, so their smoothed difference there says how far the renderer's light is off; that difference,
-carried inwards, is added. It is the membrane of Poisson editing at an eighth of the resolution, without its flicker.
+Two things hide the border: the mask's soft edge, and a low-frequency colour match. Along the soft edge both
+pictures show the same skin, so their smoothed difference there says how far the renderer's light is off; that
+difference, carried inwards, is added. It is the membrane of Poisson editing at an eighth of the resolution,
+without its flicker.
 """
 
 import cv2
@@ -46,7 +47,10 @@ def match_colour(rgb: U8, source: U8, mask: F32) -> U8:
 
 
 def paste(image: I420, square: Square, colour: Colour, rgb: U8, mask: F32) -> None:
-    """Blend a rendered crop [S, S, 3] into the frame, in place, by its mask [S, S]; other pixels keep their bytes."""
+    """Blend a rendered crop [S, S, 3] into the frame, in place, by its mask [S, S].
+
+    Pixels where the mask is 0 keep their bytes.
+    """
     part = inside(square, image.width, image.height)
     if part is None:
         return

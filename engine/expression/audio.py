@@ -1,7 +1,7 @@
 """Audio to expression at run time: a Steppable around the exported network.
 
-One step takes the four log-mel frames of 40 ms of sound and gives one expression. With a look-ahead of L ms, the
-expression that comes out when sound up to time t has gone in belongs to the picture at t - L.
+One step takes the four log-mel frames of 40 ms of sound and gives one expression. With a look-ahead of L ms,
+the expression that comes out when sound up to time t has gone in belongs to the picture at t - L.
 """
 
 from collections.abc import Mapping

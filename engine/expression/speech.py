@@ -1,4 +1,4 @@
-"""From the dub's samples to expressions: reblocking, log-mel, network, and a gate that rests the lips in silence."""
+"""From the dub's samples to expressions: reblocking, log-mel, network, and rest in silence."""
 
 from dataclasses import dataclass
 
@@ -32,7 +32,7 @@ class SpokenExpression:
 class SpeechToExpression:
     """One dub track, pushed in any pieces, as expressions over media time.
 
-    Expressions older than the last one asked for are forgotten, so a session of any length needs the same memory.
+    Expressions before `forget_before` are dropped, so a session of any length needs the same memory.
 
     Args:
         network: the audio-to-expression model with its look-ahead.

@@ -1,7 +1,7 @@
 """The stable crop around the lower face.
 
-A crop that follows every tremor of the tracker makes the picture inside it tremble. The box therefore stays put,
-in whole pixels, while the face moves inside a dead zone, and glides when the face leaves it.
+A crop that follows every tremor of the tracker makes the picture inside it tremble. The box therefore stays
+put, in whole pixels, while the face moves inside a dead zone, and glides when the face leaves it.
 """
 
 from dataclasses import dataclass

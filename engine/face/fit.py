@@ -38,7 +38,7 @@ class FaceState:
 
 
 def procrustes(model: F64 | F32, picture: F64 | F32, weights: F64) -> Pose:
-    """The similarity that best carries `model` [N, 3] to `picture` [N, 3], weights [N] (Umeyama 1991, eq. 40-42)."""
+    """The similarity that best carries `model` to `picture`, both [N, 3], weighted (Umeyama 1991, eq. 40)."""
     w = weights / weights.sum()
     centre_model, centre_picture = w @ model, w @ picture
     a, b = model - centre_model, picture - centre_picture
@@ -97,7 +97,7 @@ class Fitter:
 
 
 def canonicalise(landmarks: Sequence[F32] | F32, reference: F64 | F32) -> F64:
-    """Frames of landmarks [F, 468+, 3] px moved onto `reference` [468, 3] by the stable upper face: [F, 468, 3]."""
+    """Landmarks [F, 468+, 3] px moved onto `reference` [468, 3] by the stable upper face: [F, 468, 3]."""
     weights = np.zeros(LANDMARKS)
     weights[list(STABLE)] = 1.0
     frames = [np.asarray(frame[:LANDMARKS], np.float64) for frame in landmarks]
@@ -105,13 +105,13 @@ def canonicalise(landmarks: Sequence[F32] | F32, reference: F64 | F32) -> F64:
 
 
 def rest_shape(canonical: F64) -> F64:
-    """The shape [468, 3] of lips at rest and closed: the mean over the most closed of canonical frames [F, 468, 3]."""
+    """The shape [468, 3] of lips at rest: the mean over the most closed of canonical frames [F, 468, 3]."""
     opening = aperture(canonical)
     return np.asarray(canonical[opening <= np.quantile(opening, REST_SHARE)].mean(0))
 
 
 def person_neutral(model: FaceModel, landmarks: F32) -> F32:
-    """A person's neutral float32 [468, 3] from tracked frames [F, 468+, 3] px; frames without a face are left out.
+    """A person's neutral float32 [468, 3] from frames [F, 468+, 3] px; those without a face are left out.
 
     Raises:
         NoFaceError: no frame has a face.

@@ -1,13 +1,13 @@
 """The face model: what a face can look like, as plain linear geometry on MediaPipe's 468-vertex topology.
 
-Coordinates. The canonical frame is about centimetres: x to the picture's right, y down, z into the head; the nose
-points to negative z. A pose is a similarity: pixels = scale · R · canonical + translation, an orthographic camera,
-which is the camera MediaPipe's own z belongs to.
+Coordinates. The canonical frame is about centimetres: x to the picture's right, y down, z into the head; the
+nose points to negative z. A pose is a similarity: pixels = scale · R · canonical + translation, an
+orthographic camera, which is the camera MediaPipe's own z belongs to.
 
-Vertices. The first 468 are MediaPipe's. Behind them come the inner mouth's: the lip ring once more (the cavity),
-then two cards of teeth, a rigid upper one and a lower one that follows the chin (linear in the expression too,
-because the chin is). `expression` is 0 for lips at rest and closed, one unit per standard deviation in the training
-footage.
+Vertices. The first 468 are MediaPipe's. Behind them come the inner mouth's: the lip ring once more (the
+cavity), then two cards of teeth, a rigid upper one and a lower one that follows the chin (linear in the
+expression too, because the chin is). `expression` is 0 for lips at rest and closed, one unit per standard
+deviation in the training footage.
 """
 
 from dataclasses import dataclass
@@ -114,7 +114,7 @@ class FaceModel:
 
 
 def _card(line: F32, width: float, *, top: float, bottom: float, depth: float) -> F32:
-    """A row of teeth: a grid [columns x rows, 3] on an arc behind the lip line; heights in canonical units."""
+    """A row of teeth: a grid [columns x rows, 3] on an arc behind the lip line; canonical units."""
     across = np.linspace(-0.44, 0.44, CARD_COLUMNS) * width
     down = np.linspace(top, bottom, CARD_ROWS)
     x, y = np.meshgrid(across, down)
@@ -123,7 +123,7 @@ def _card(line: F32, width: float, *, top: float, bottom: float, depth: float) -
 
 
 def aperture(points: F32 | F64) -> F64:
-    """How far the inner lips are apart, canonical units, for points [..., 468 or more, 3] in the canonical frame."""
+    """How far the inner lips are apart, canonical units, for canonical points [..., 468 or more, 3]."""
     return np.asarray(points[..., LOWER_LIP, 1] - points[..., UPPER_LIP, 1], np.float64)
 
 

@@ -19,7 +19,7 @@ class Square:
 
 
 def inside(square: Square, width: int, height: int) -> Box | None:
-    """The even-aligned part of an even-aligned square that lies in a picture of this size; None if there is none."""
+    """The part of an even-aligned square that lies in a picture of this size; None if there is none."""
     left, top = max(square.x, 0), max(square.y, 0)
     right, bottom = min(square.x + square.side_px, width), min(square.y + square.side_px, height)
     if right <= left or bottom <= top:
@@ -50,7 +50,7 @@ def resize(picture: Array, size_px: int) -> Array:
 
 
 def cut(rgb: U8, square: Square, size_px: int) -> U8:
-    """The square [size_px, size_px, 3] of a whole RGB picture [H, W, 3]; what lies outside repeats the border.
+    """The square, as [size_px, size_px, 3], of an RGB picture [H, W, 3]; outside, the border is repeated.
 
     Raises:
         ValueError: square and picture do not meet.

@@ -1,12 +1,12 @@
 """The area of a frame that may be redrawn, as a soft mask.
 
-It is the convex hull of the lower face over jaw openings, from closed to wide open (the union keeps the hole from
-telling how open the original mouth was, method of the paper's preprocessing), joined with the target's own opening.
-A convex hull is an intersection of half planes, so the distance to its edge, and with it a soft edge, is exact.
+It is the convex hull of the lower face over jaw openings, from closed to wide open (the union keeps the hole
+from telling how open the original mouth was, method of the paper's preprocessing), joined with the target's
+own opening. A convex hull is an intersection of half planes, so the distance to its edge, and with it a soft
+edge, is exact.
 """
 
 import cv2
-import numba
 import numpy as np
 
 from engine.arrays import F32
@@ -18,7 +18,7 @@ FEATHER_CM = 0.9  # width of the soft edge, inside the hull
 
 
 def hull(model: FaceModel, neutral: F32, expression: F32, pose: Pose) -> F32:
-    """Corners float32 [K, 2] px, in order, of the area to redraw when `expression` [E] is shown on this head."""
+    """Corners float32 [K, 2] px, in order, of the area to redraw when this head shows `expression` [E]."""
     openings = (np.zeros_like(model.jaw_open), WIDE_OPEN_CM * model.jaw_open, expression)
     outline = model.mask_outline
     points = [
@@ -30,7 +30,7 @@ def hull(model: FaceModel, neutral: F32, expression: F32, pose: Pose) -> F32:
 
 
 def soft_mask(corners: F32, margin_px: float, feather_px: float, height: int, width: int) -> F32:
-    """Soft mask float32 [H, W] in 0..1 of a convex hull: 0 outside hull and margin, 1 from `feather_px` inside.
+    """Soft mask float32 [H, W] of a convex hull: 0 beyond its margin, 1 from `feather_px` inside that on.
 
     Args:
         corners: float32 [K, 2], the hull in px of this picture, in order either way round.
@@ -39,9 +39,11 @@ def soft_mask(corners: F32, margin_px: float, feather_px: float, height: int, wi
         height: of the mask, px.
         width: of the mask, px.
     """
+    from engine.render import _kernels
+
     out = np.empty((height, width), np.float32)
     normals, offsets = _half_planes(corners)
-    _fill(normals, offsets, np.float32(margin_px), np.float32(1 / feather_px), out)
+    _kernels.soft_mask(normals, offsets, np.float32(margin_px), np.float32(1 / feather_px), out)
     return out
 
 
@@ -53,17 +55,6 @@ def _half_planes(corners: F32) -> tuple[F32, F32]:
     outward = np.stack([edges[:, 1], -edges[:, 0]], -1) * np.sign(area)
     normals = outward / np.maximum(np.linalg.norm(outward, axis=1, keepdims=True), 1e-9)
     return normals.astype(np.float32), (normals * corners).sum(1).astype(np.float32)
-
-
-@numba.njit(cache=True, nogil=True)
-def _fill(normals, offsets, margin, slope, out):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    for y in range(out.shape[0]):
-        for x in range(out.shape[1]):
-            px, py = np.float32(x) + np.float32(0.5), np.float32(y) + np.float32(0.5)
-            distance = np.float32(-1e9)
-            for k in range(normals.shape[0]):
-                distance = max(distance, normals[k, 0] * px + normals[k, 1] * py - offsets[k])
-            out[y, x] = min(max((margin - distance) * slope, np.float32(0)), np.float32(1))
 
 
 def soft_mask_reference(corners: F32, margin_px: float, feather_px: float, height: int, width: int) -> F32:

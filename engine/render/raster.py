@@ -1,13 +1,13 @@
 """Mesh to UV picture: which point of the neural texture each pixel shows.
 
-Layers are painted in order: skin with a depth test, the mouth's cavity where no skin is in front of it, then the
-lower and the upper teeth, only where the open mouth shows. A pixel belongs to a triangle when its centre is inside
-(edges included). Texture coordinates stay float32: 8 bits would shift texels by more than tracking noise does.
+Layers are painted in order: skin with a depth test, the mouth's cavity where no skin is in front of it, then
+the lower and the upper teeth, only where the open mouth shows. A pixel belongs to a triangle when its centre
+is inside (edges included). Texture coordinates stay float32: 8 bits would shift texels by more than tracking
+noise does.
 """
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 
 from engine.arrays import F32, I32, Array
@@ -41,54 +41,18 @@ def rasterise(vertices: F32, triangles: I32, layers: I32, uv: F32, height: int, 
         height: of the output, px.
         width: of the output, px.
     """
+    from engine.render import _kernels
+
     out = UvMap(np.zeros((height, width, 2), np.float32), np.full((height, width), NOTHING, np.int8))
     depth = np.full((height, width), FAR, np.float32)
-    _raster(vertices, triangles, layers, uv, out.uv, out.layer, depth)
+    _kernels.rasterise(vertices, triangles, layers, uv, out.uv, out.layer, depth)
     return out
-
-
-@numba.njit(cache=True, nogil=True)
-def _raster(vertices, triangles, layers, uv, out_uv, out_layer, depth):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, PLR0914
-    height, width = depth.shape
-    for k in range(triangles.shape[0]):
-        a, b, c = triangles[k, 0], triangles[k, 1], triangles[k, 2]
-        x0, y0 = vertices[a, 0], vertices[a, 1]
-        x1, y1 = vertices[b, 0], vertices[b, 1]
-        x2, y2 = vertices[c, 0], vertices[c, 1]
-        area = (y1 - y2) * (x0 - x2) + (x2 - x1) * (y0 - y2)
-        if abs(area) < np.float32(1e-8):
-            continue
-        layer = layers[k]
-        left = max(0, int(np.ceil(min(x0, x1, x2) - np.float32(0.5))))
-        right = min(width - 1, int(np.floor(max(x0, x1, x2) - np.float32(0.5))))
-        top = max(0, int(np.ceil(min(y0, y1, y2) - np.float32(0.5))))
-        bottom = min(height - 1, int(np.floor(max(y0, y1, y2) - np.float32(0.5))))
-        for y in range(top, bottom + 1):
-            py = np.float32(y) + np.float32(0.5)
-            for x in range(left, right + 1):
-                px = np.float32(x) + np.float32(0.5)
-                i = ((y1 - y2) * (px - x2) + (x2 - x1) * (py - y2)) / area
-                j = ((y2 - y0) * (px - x2) + (x0 - x2) * (py - y2)) / area
-                h = np.float32(1.0) - i - j
-                if i < 0 or j < 0 or h < 0:
-                    continue
-                below = out_layer[y, x]
-                if layer <= CAVITY:
-                    z = i * vertices[a, 2] + j * vertices[b, 2] + h * vertices[c, 2]
-                    if z >= depth[y, x]:
-                        continue
-                    depth[y, x] = z
-                elif below != CAVITY and below != LOWER_TEETH:
-                    continue
-                out_layer[y, x] = layer
-                out_uv[y, x, 0] = i * uv[a, 0] + j * uv[b, 0] + h * uv[c, 0]
-                out_uv[y, x, 1] = i * uv[a, 1] + j * uv[b, 1] + h * uv[c, 1]
 
 
 def rasterise_reference(
     vertices: F32, triangles: I32, layers: I32, uv: F32, height: int, width: int
 ) -> UvMap:
-    """What `rasterise` computes, triangle by triangle over the whole picture, in numpy: slow, and easy to check."""
+    """What `rasterise` computes, triangle by triangle over the whole picture, in numpy."""
     ys, xs = np.mgrid[0:height, 0:width].astype(np.float32) + np.float32(0.5)
     out = UvMap(np.zeros((height, width, 2), np.float32), np.full((height, width), NOTHING, np.int8))
     depth = np.full((height, width), FAR, np.float32)
@@ -121,32 +85,9 @@ def sample(texture: F32, uv_map: UvMap, out: F32) -> None:
         uv_map: float UVs [H, W].
         out: float32 [H, W, C], the caller's, written in full.
     """
-    _sample(texture, uv_map.uv, uv_map.layer, out)
+    from engine.render import _kernels
 
-
-@numba.njit(cache=True, nogil=True, fastmath=True)
-def _sample(texture, uv, layer, out):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, PLR0914
-    rows, columns, channels = texture.shape
-    for y in range(layer.shape[0]):
-        for x in range(layer.shape[1]):
-            if layer[y, x] < 0:
-                for c in range(channels):
-                    out[y, x, c] = np.float32(0)
-                continue
-            tx = min(max(uv[y, x, 0] * columns - np.float32(0.5), np.float32(0)), np.float32(columns - 1))
-            ty = min(max(uv[y, x, 1] * rows - np.float32(0.5), np.float32(0)), np.float32(rows - 1))
-            x0, y0 = int(tx), int(ty)
-            x1, y1 = min(x0 + 1, columns - 1), min(y0 + 1, rows - 1)
-            fx, fy = tx - np.float32(x0), ty - np.float32(y0)
-            w00, w01 = (1 - fy) * (1 - fx), (1 - fy) * fx
-            w10, w11 = fy * (1 - fx), fy * fx
-            for c in range(channels):
-                out[y, x, c] = (
-                    w00 * texture[y0, x0, c]
-                    + w01 * texture[y0, x1, c]
-                    + w10 * texture[y1, x0, c]
-                    + w11 * texture[y1, x1, c]
-                )
+    _kernels.sample(texture, uv_map.uv, uv_map.layer, out)
 
 
 def sample_reference(texture: F32, uv_map: UvMap) -> F32:

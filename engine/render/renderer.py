@@ -1,7 +1,7 @@
 """One actor opened for rendering: geometry and a source crop in, a picture of the lower face out.
 
-`fast` kernels (numba, and the network on OpenVINO or ONNX Runtime) do the work; `reference` (numpy throughout) is
-the slow twin that every other backend is held to.
+`fast` kernels (numba, and the network on OpenVINO or ONNX Runtime) do the work; `reference` (numpy
+throughout) is the slow twin that every other backend is held to.
 """
 
 import hashlib
@@ -14,8 +14,8 @@ from engine.actor.pack import ActorPack
 from engine.arrays import F32, U8, check_array
 from engine.backends import Network, default_backend, load_network, with_weights
 from engine.errors import ActorPackError
-from engine.face.model import FaceModel, Pose, load_face_model
 from engine.face.model import ASSET as FACE_MODEL_ASSET
+from engine.face.model import FaceModel, Pose, load_face_model
 from engine.render.mask import FEATHER_CM, MARGIN_CM, hull, soft_mask, soft_mask_reference
 from engine.render.raster import rasterise, rasterise_reference, sample, sample_reference
 

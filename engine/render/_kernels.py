@@ -1,0 +1,89 @@
+"""The compiled loops of `engine.render`, imported on first use because numba takes long to import.
+
+No multiply-add is fused in `rasterise`, so that every machine puts the same pixels into the same triangles.
+"""
+
+import numpy as np
+from numba import njit
+
+from engine.arrays import F32, I32, Array
+from engine.face.model import CAVITY, LOWER_TEETH
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+def rasterise(
+    vertices: F32, triangles: I32, layers: I32, uv: F32, out_uv: F32, out_layer: Array, depth: F32
+) -> None:
+    """See `engine.render.raster.rasterise`; the last three are written, and come cleared."""
+    height, width = depth.shape
+    for k in range(triangles.shape[0]):
+        a, b, c = triangles[k, 0], triangles[k, 1], triangles[k, 2]
+        x0, y0 = vertices[a, 0], vertices[a, 1]
+        x1, y1 = vertices[b, 0], vertices[b, 1]
+        x2, y2 = vertices[c, 0], vertices[c, 1]
+        area = (y1 - y2) * (x0 - x2) + (x2 - x1) * (y0 - y2)
+        if abs(area) < np.float32(1e-8):
+            continue
+        layer = layers[k]
+        left = max(0, int(np.ceil(min(x0, x1, x2) - np.float32(0.5))))
+        right = min(width - 1, int(np.floor(max(x0, x1, x2) - np.float32(0.5))))
+        top = max(0, int(np.ceil(min(y0, y1, y2) - np.float32(0.5))))
+        bottom = min(height - 1, int(np.floor(max(y0, y1, y2) - np.float32(0.5))))
+        for y in range(top, bottom + 1):
+            py = np.float32(y) + np.float32(0.5)
+            for x in range(left, right + 1):
+                px = np.float32(x) + np.float32(0.5)
+                i = ((y1 - y2) * (px - x2) + (x2 - x1) * (py - y2)) / area
+                j = ((y2 - y0) * (px - x2) + (x0 - x2) * (py - y2)) / area
+                h = np.float32(1.0) - i - j
+                if i < 0 or j < 0 or h < 0:
+                    continue
+                below = out_layer[y, x]
+                if layer <= CAVITY:
+                    z = i * vertices[a, 2] + j * vertices[b, 2] + h * vertices[c, 2]
+                    if z >= depth[y, x]:
+                        continue
+                    depth[y, x] = z
+                elif below not in (CAVITY, LOWER_TEETH):
+                    continue
+                out_layer[y, x] = layer
+                out_uv[y, x, 0] = i * uv[a, 0] + j * uv[b, 0] + h * uv[c, 0]
+                out_uv[y, x, 1] = i * uv[a, 1] + j * uv[b, 1] + h * uv[c, 1]
+
+
+@njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator, unused-ignore]
+def sample(texture: F32, uv: F32, layer: Array, out: F32) -> None:
+    """See `engine.render.raster.sample`."""
+    rows, columns, channels = texture.shape
+    for y in range(layer.shape[0]):
+        for x in range(layer.shape[1]):
+            if layer[y, x] < 0:
+                for c in range(channels):
+                    out[y, x, c] = np.float32(0)
+                continue
+            tx = min(max(uv[y, x, 0] * columns - np.float32(0.5), np.float32(0)), np.float32(columns - 1))
+            ty = min(max(uv[y, x, 1] * rows - np.float32(0.5), np.float32(0)), np.float32(rows - 1))
+            x0, y0 = int(tx), int(ty)
+            x1, y1 = min(x0 + 1, columns - 1), min(y0 + 1, rows - 1)
+            fx, fy = tx - np.float32(x0), ty - np.float32(y0)
+            w00, w01 = (1 - fy) * (1 - fx), (1 - fy) * fx
+            w10, w11 = fy * (1 - fx), fy * fx
+            for c in range(channels):
+                out[y, x, c] = (
+                    w00 * texture[y0, x0, c]
+                    + w01 * texture[y0, x1, c]
+                    + w10 * texture[y1, x0, c]
+                    + w11 * texture[y1, x1, c]
+                )
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+def soft_mask(normals: F32, offsets: F32, margin: np.float32, slope: np.float32, out: F32) -> None:
+    """See `engine.render.mask.soft_mask`; half planes by outward normals [K, 2] and offsets [K]."""
+    for y in range(out.shape[0]):
+        for x in range(out.shape[1]):
+            px, py = np.float32(x) + np.float32(0.5), np.float32(y) + np.float32(0.5)
+            distance = np.float32(-1e9)
+            for k in range(normals.shape[0]):
+                distance = max(distance, normals[k, 0] * px + normals[k, 1] * py - offsets[k])
+            out[y, x] = min(max((margin - distance) * slope, np.float32(0)), np.float32(1))
