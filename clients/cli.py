@@ -29,6 +29,8 @@ from clients.options import (
     check_device,
     check_ending,
     check_report,
+    check_sound,
+    check_video,
     console_of,
     give,
     needed_packages,
@@ -99,6 +101,7 @@ def adapt(
     check_ending(out, (PACK_ENDING,))
     check_place(out, video)
     check_report(json, video, out)
+    check_video(video)
     record = read_consent(consent) if consent else None
     with needed_packages():
         from export.adapt import DEFAULT_STEPS, AdaptOptions
@@ -145,6 +148,9 @@ def dub(
     check_ending(out, VIDEO_ENDINGS)
     check_place(out, video, audio, actor)
     check_report(json, video, audio, actor, out)
+    check_video(video)
+    if drive == "audio":
+        check_sound(audio)
     with needed_packages():
         from clients.dub import DubOptions
         from clients.dub import dub as run_dub
@@ -177,6 +183,8 @@ def evaluate(
 ) -> None:
     """Measure quality and sync of a dub against ground truth."""
     check_report(json, out, reference)
+    check_video(out)
+    check_video(reference)
     with needed_packages():
         from export.evaluate import evaluate as run_evaluate
         from export.evaluate import to_table

@@ -10,7 +10,7 @@ import msgspec
 import typer
 
 from clients.console import STDOUT, Console, check_place, encode_report, summary, write_report
-from engine.errors import BackendUnavailable, InputError, OutputError
+from engine.errors import BackendUnavailable, InputError, MediaError, OutputError
 
 if TYPE_CHECKING:
     from engine.actor.consent import ConsentRecord
@@ -67,6 +67,30 @@ def check_report(json: Path | None, *others: Path) -> None:
     if any(json.absolute() == other.absolute() for other in others):
         raise OutputError(f"{json}: is another file of this command; choose another name for the report")
     check_place(json, *others)
+
+
+def check_video(path: Path) -> None:
+    """Refuse what is no video, before anything heavy is loaded.
+
+    Raises:
+        MediaError: it cannot be read, or has no moving pictures.
+    """
+    with needed_packages():
+        from engine.media import open_video
+    with open_video(path):
+        pass
+
+
+def check_sound(path: Path) -> None:
+    """Refuse what has no sound, before anything heavy is loaded.
+
+    Raises:
+        MediaError: it cannot be read, or is silent.
+    """
+    with needed_packages():
+        from engine.media import probe
+    if not probe(path).has_audio:
+        raise MediaError(f"{path}: has no sound")
 
 
 def check_choice(option: str, value: object, known: Sequence[object]) -> None:

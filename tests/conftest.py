@@ -1,4 +1,4 @@
-"""What holds for every test: one thread, no telemetry, the same random numbers; and a header that says what is here."""
+"""What holds for every test: one thread, no telemetry, equal random numbers. The header says what is here."""
 
 import os
 
