@@ -275,6 +275,11 @@ def main() -> NoReturn:
             signal.signal(number, _stop)
     with Console() as console:
         status = run(sys.argv[1:], console)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:  # who reads us has gone; Python must not find that out at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
     sys.exit(status)
 
 

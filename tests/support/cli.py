@@ -55,24 +55,24 @@ def interrupt(
     *argv: str | Path, number: signal.Signals, ready: Callable[[], bool], timeout_s: float = 60
 ) -> Outcome:
     """Run in a process of its own and send a signal as soon as it is ready."""
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", LAUNCH, *map(str, argv)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
         text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    for _ in range(int(timeout_s / 0.02)):
-        if ready() or process.poll() is not None:
-            break
+    ) as process:
+        for _ in range(int(timeout_s / 0.02)):
+            if ready() or process.poll() is not None:
+                break
+            try:
+                process.wait(0.02)
+            except subprocess.TimeoutExpired:
+                continue
+        process.send_signal(number)
         try:
-            process.wait(0.02)
-        except subprocess.TimeoutExpired:
-            continue
-    process.send_signal(number)
-    try:
-        out, err = process.communicate(timeout=timeout_s)
-    finally:
-        process.kill()
-    return Outcome(process.returncode, out, err)
+            out, err = process.communicate(timeout=timeout_s)
+        finally:
+            process.kill()
+        return Outcome(process.returncode, out, err)
