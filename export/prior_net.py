@@ -95,6 +95,12 @@ class PriorNet(nn.Module):
             Up(a, b, tier.blocks) for a, b in zip(widths[:0:-1], widths[-2::-1], strict=True)
         )
         self.head = nn.Conv2d(widths[0], 3 * 4, 3, padding=1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, 0.1, nonlinearity="leaky_relu")
+        for block in self.modules():
+            if isinstance(block, Residual):
+                nn.init.zeros_(block.second.weight)
         nn.init.zeros_(self.head.weight)
         if self.head.bias is not None:
             nn.init.zeros_(self.head.bias)

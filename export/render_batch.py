@@ -28,7 +28,7 @@ class Noise:
     colour: float = 0.0
 
 
-TRAINING_NOISE = Noise(expression=0.06, shift_px=0.35, scale=0.003, mask=0.4, colour=0.06)
+TRAINING_NOISE = Noise(expression=0.06, shift_px=0.35, scale=0.003, mask=0.4, colour=0.03)
 NO_NOISE = Noise()
 
 

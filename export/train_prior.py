@@ -11,9 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from engine.errors import AssetError
 from engine.face.model import FaceModel
 from export.dataset import FaceClip
 from export.losses import Perceptual, psnr_db, render_loss
@@ -109,7 +111,7 @@ def train(
     )
     running = 0.0
     for step in range(first_step, steps):
-        warm = min(1.0, (step - first_step + 1) / 100)
+        warm = min(1.0, (step - first_step + 1) / 40)
         for group in optimiser.param_groups:
             group["lr"] = group["start"] * warm * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * step / steps)))
         batch = make_batch(clips, draw(clips, order, rng, 0.9), model, TRAINING_NOISE, rng)
@@ -155,6 +157,16 @@ def save_checkpoint(prior: Prior, path: Path, step: int) -> None:
     temporary.replace(path)
 
 
-def load_checkpoint(prior: Prior, path: Path) -> None:
-    """Read what `save_checkpoint` wrote into a prior of the same tier and clips."""
-    prior.load_state_dict(load_file(path))
+def load_checkpoint(prior: Prior, path: Path) -> int:
+    """Read what `save_checkpoint` wrote into a prior of the same tier and clips; the step it was written at.
+
+    Raises:
+        AssetError: it is no checkpoint of such a prior.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            step = int((file.metadata() or {}).get("step", "0"))
+        prior.load_state_dict(load_file(path))
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+        raise AssetError(f"{path} is no checkpoint of this prior and data: {error}") from error
+    return step
