@@ -41,12 +41,12 @@ from clients.train import train
 from engine.errors import InputError, LivedubError
 
 
-class Interrupted(BaseException):
-    """A signal asked us to stop; passes through everything, so that `with` blocks clean up."""
+class Interrupted(KeyboardInterrupt):
+    """A signal asked us to stop; like Ctrl-C it passes through everything, and `with` blocks clean up."""
 
     def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
-        self.status = 128 + number
+        super().__init__()
+        self.number = number
 
 
 def _show_version(value: bool) -> None:
@@ -200,6 +200,37 @@ def evaluate(
 
 
 @app.command()
+def demo(
+    ctx: typer.Context,
+    text: Annotated[
+        str | None, typer.Option(help="What to say; else a sentence that introduces itself.")
+    ] = None,
+    voice: Annotated[
+        str | None, typer.Option(help="Voice of the synthesiser, such as de or en-us+f3.")
+    ] = None,
+    video: Annotated[
+        Path | None, typer.Option(metavar="VIDEO", help="Your own footage; else a portrait that is packaged.")
+    ] = None,
+    audio: Annotated[
+        Path | None, typer.Option(metavar="AUDIO", help="Speech from a file, in place of --text.")
+    ] = None,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Of the page; 0 takes a free one.")] = 0,
+    serve: Annotated[bool, typer.Option(help="Show a page; otherwise write the files and end.")] = True,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="DIR", help="Folder for the results.")
+    ] = None,
+    open_browser: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    verbose: Verbose = False,
+) -> None:
+    """See it work on this machine, in the browser, from nothing."""
+    with needed_packages():
+        from clients.demo import DemoOptions
+        from clients.demo import main as run_demo
+    options = DemoOptions(text, voice, video, audio, port, serve, out, open_browser)
+    run_demo(options, console_of(ctx).say)
+
+
+@app.command()
 def bench(
     ctx: typer.Context,
     suite: Annotated[str | None, typer.Option(help="Which suite; else all of them.")] = None,
@@ -255,14 +286,20 @@ def run(argv: Sequence[str], console: Console) -> int:
     """Run the command line once; returns the exit status. Errors that we know become one line on stderr."""
     command = typer.main.get_command(app)
     try:
-        status = command.main(list(argv), prog_name="livedub", standalone_mode=False, obj=console)
+        with command.make_context("livedub", list(argv), obj=console) as context:
+            command.invoke(context)
+    except typer.Exit as end:
+        return end.exit_code
     except typer.TyperException as error:
-        status = 2
         _explain_use(console, error)
-    except (LivedubError, Interrupted, MemoryError, OSError) as error:
+        return 2
+    except BrokenPipeError:  # who reads us has gone, and has heard enough
+        return 1
+    except (LivedubError, KeyboardInterrupt, MemoryError, OSError) as error:
         status, line = _explained(error)
         console.fail(error, line)
-    return status if isinstance(status, int) else 0
+        return status
+    return 0
 
 
 def main() -> NoReturn:
@@ -270,14 +307,14 @@ def main() -> NoReturn:
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _stop)
     with Console() as console:
         status = run(sys.argv[1:], console)
     try:
         sys.stdout.flush()
-    except BrokenPipeError:  # who reads us has gone; Python must not find that out at its end
+    except BrokenPipeError:  # so that Python does not try again at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
     sys.exit(status)
@@ -300,8 +337,9 @@ def _explain_use(console: Console, error: typer.TyperException) -> None:
 def _explained(error: BaseException) -> tuple[int, str]:
     """Exit status and line for an error."""
     match error:
-        case Interrupted():
-            return error.status, f"stopped by {error}"
+        case KeyboardInterrupt():
+            number = error.number if isinstance(error, Interrupted) else signal.SIGINT
+            return 128 + number, f"stopped by {signal.Signals(number).name}"
         case InputError():
             return 2, str(error)
         case MemoryError():

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from clients.console import check_place
-from clients.options import Json, Verbose, check_report, console_of, give, needed_packages
+from clients.options import Json, Verbose, check_ending, check_report, console_of, give, needed_packages
 from engine.errors import InputError
 
 Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="The folder of footage, with its lists.")]
@@ -30,12 +30,57 @@ def face_model(
 ) -> None:
     """Learn the geometry of faces: topology, neutral, expressions."""
     check_data(data)
+    check_ending(out, (".safetensors",))
     check_place(out)
     check_report(json, out)
     with needed_packages():
         from export.jobs import train_face_model
     with console_of(ctx).progress() as on_progress:
         report = train_face_model(data, out, seed=seed, on_progress=on_progress)
+    give(ctx, f"{out} is written", report, json)
+
+
+@train.command()
+def prior(
+    ctx: typer.Context,
+    data: Data,
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Folder for what is written.")],
+    steps: Steps = None,
+    seed: Seed = 0,
+    resume: Resume = None,
+    json: Json = None,
+    verbose: Verbose = False,
+) -> None:
+    """Learn the renderer that every actor starts from."""
+    check_data(data)
+    check_place(out / "prior" if out.is_dir() else out)
+    check_report(json)
+    with needed_packages():
+        from export.jobs import train_prior
+    with console_of(ctx).progress() as on_progress:
+        report = train_prior(data, out, steps=steps, seed=seed, resume=resume, on_progress=on_progress)
+    give(ctx, f"{out} is written", report, json)
+
+
+@train.command()
+def audio(
+    ctx: typer.Context,
+    data: Data,
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE.onnx", help="What to write.")],
+    steps: Steps = None,
+    seed: Seed = 0,
+    json: Json = None,
+    verbose: Verbose = False,
+) -> None:
+    """Learn which mouth belongs to which sound."""
+    check_data(data)
+    check_ending(out, (".onnx",))
+    check_place(out)
+    check_report(json, out)
+    with needed_packages():
+        from export.jobs import train_audio
+    with console_of(ctx).progress() as on_progress:
+        report = train_audio(data, out, steps=steps, seed=seed, on_progress=on_progress)
     give(ctx, f"{out} is written", report, json)
 
 

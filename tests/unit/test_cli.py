@@ -14,7 +14,7 @@ from engine.errors import AssetError, BackendUnavailable, InputError
 from tests.support.cli import Outcome, invoke
 
 Run = Callable[..., Outcome]
-COMMANDS = ("adapt", "dub", "evaluate", "bench", "doctor", "train")
+COMMANDS = ("demo", "adapt", "dub", "evaluate", "bench", "doctor", "train")
 
 
 @pytest.fixture
@@ -39,7 +39,9 @@ def test_help_names_what_there_is_and_nothing_else(livedub: Run) -> None:
     assert all(command not in outcome.out for command in ("serve", "export"))
 
 
-@pytest.mark.parametrize("command", [(name,) for name in COMMANDS] + [("train", "face-model")])
+@pytest.mark.parametrize(
+    "command", [(name,) for name in COMMANDS] + [("train", name) for name in ("face-model", "prior", "audio")]
+)
 def test_every_command_has_help(command: tuple[str, ...], livedub: Run) -> None:
     outcome = livedub(*command, "--help")
     assert outcome.status == 0
@@ -94,6 +96,7 @@ def test_wrong_use_is_one_line(argv: tuple[str, ...], line: str, livedub: Run) -
             "livedub: a.mp4: No space left on device",
         ),
         (MemoryError(), 1, "livedub: there is not enough memory for this"),
+        (KeyboardInterrupt(), 130, "livedub: stopped by SIGINT"),
         (Interrupted(signal.SIGTERM), 143, "livedub: stopped by SIGTERM"),
     ],
 )
