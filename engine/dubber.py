@@ -12,7 +12,7 @@ import numpy as np
 
 from engine.actor.pack import ActorPack
 from engine.arrays import F32, U8
-from engine.composite.blend import match_colour, paste, read_crop
+from engine.composite.blend import border_window, match_colour, paste, read_crop
 from engine.errors import NoFaceError
 from engine.expression.audio import LOOK_AHEADS_MS, AudioToExpression
 from engine.expression.speech import SpeechToExpression
@@ -165,9 +165,9 @@ class Dubber:
             return None
         pose = crop_pose(state.pose, square, size)
         self._renderer.render(source, pose, expression, out=self._out)
-        rgb = match_colour(self._out.rgb, source, self._out.mask)
-        paste(image, square, self._colour, rgb, self._out.mask * np.float32(level))
+        mask = self._out.mask * border_window(size)
+        rgb = match_colour(self._out.rgb, source, mask)
+        paste(image, square, self._colour, rgb, mask * np.float32(level))
         if not self._keep_debug:
             return None
-        drawn, mask = self._out.rgb.copy(), self._out.mask.copy()
-        return DebugPictures(square, pose, expression, source, drawn, rgb, mask)
+        return DebugPictures(square, pose, expression, source, self._out.rgb.copy(), rgb, mask)

@@ -6,6 +6,8 @@ difference, carried inwards, is added. It is the membrane of Poisson editing at 
 without its flicker.
 """
 
+from functools import cache
+
 import cv2
 import numpy as np
 
@@ -15,6 +17,7 @@ from engine.image.yuv import I420, Colour, roi_to_rgb, write_roi
 
 REDUCTION = 8
 SMOOTH_SHARE = 0.14  # sigma of the smoothing, share of the crop's side
+BORDER_SHARE = 0.06  # of the crop's side: where its mask fades towards the edge
 STRONGEST = 24.0  # grey levels; more than that is not light but another object
 
 
@@ -37,13 +40,25 @@ def match_colour(rgb: U8, source: U8, mask: F32) -> U8:
     size = rgb.shape[0]
     small = max(8, size // REDUCTION)
     ring = 4 * mask * (1 - mask)
-    difference = (source.astype(np.float32) - rgb) * ring[..., None]
-    difference = np.clip(difference, -STRONGEST, STRONGEST)
+    difference = np.clip(source.astype(np.float32) - rgb, -STRONGEST, STRONGEST) * ring[..., None]
     packed = cv2.resize(np.dstack([difference, ring]), (small, small), interpolation=cv2.INTER_AREA)
     packed = cv2.GaussianBlur(packed, (0, 0), SMOOTH_SHARE * small, borderType=cv2.BORDER_CONSTANT)
     offset = packed[..., :3] / (packed[..., 3:] + 1e-3)
     offset = cv2.resize(offset, (size, size), interpolation=cv2.INTER_LINEAR)
     return np.asarray(np.clip(np.rint(rgb + offset), 0, 255), np.uint8)
+
+
+@cache
+def border_window(size_px: int) -> F32:
+    """What a crop's mask is multiplied by, float32 [S, S], read-only: 0 at the crop's edge, 1 well inside.
+
+    The jaw of a broad or turned head reaches the crop's edge; there it would end in a straight seam.
+    """
+    from_edge = np.minimum(np.arange(size_px), np.arange(size_px)[::-1]) / (BORDER_SHARE * size_px)
+    ramp = np.minimum(from_edge, 1).astype(np.float32)
+    window = np.minimum(ramp[:, None], ramp)
+    window.setflags(write=False)
+    return window
 
 
 def paste(image: I420, square: Square, colour: Colour, rgb: U8, mask: F32) -> None:
