@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -272,6 +273,29 @@ def test_an_override_is_said(files: Path, tmp_path: Path, livedub: Run) -> None:
     outcome = livedub(*argv, "-o", tmp_path / "out.mp4", "--override-consent")
     assert outcome.status == 0, outcome.err
     assert any("consent" in line for line in (*outcome.complaints, *outcome.out.splitlines()))
+
+
+def test_without_torch_a_dub_works_and_learning_names_the_extra(
+    files: Path, tmp_path: Path, livedub: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    for name in [name for name in sys.modules if name.startswith("export.")]:
+        monkeypatch.delitem(sys.modules, name)
+    outcome = livedub("adapt", files / "good.mp4", "-o", tmp_path / "a.actor")
+    refused(outcome, "this needs torch: pip install 'livedub[train]'", status=1)
+    argv = ("dub", files / "one_frame.mp4", files / "sound.wav", "--actor", files / "good.actor")
+    assert livedub(*argv, "-o", tmp_path / "out.mp4").status == 0
+    assert livedub("evaluate", tmp_path / "out.mp4", files / "one_frame.mp4").status == 0
+    assert outputs(tmp_path) == ["out.mp4"]
+
+
+def test_without_the_models_the_remedy_is_named(
+    files: Path, tmp_path: Path, livedub: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIVEDUB_CACHE", str(tmp_path / "cache"))
+    argv = ("dub", files / "good.mp4", files / "sound.wav", "--actor", files / "good.actor")
+    refused(livedub(*argv, "-o", tmp_path / "out.mp4"), "livedub doctor --fetch", status=1)
+    assert "out.mp4" not in outputs(tmp_path)
 
 
 def test_eight_thousand_pixels(files: Path, tmp_path: Path, livedub: Run) -> None:
