@@ -127,6 +127,8 @@ class Dubber:
         if self._speech is not None and self._speech.known_until_s < self._waiting[0].time_s:
             return None
         frame = self._waiting.popleft()
+        if self._speech is not None:
+            self._speech.forget_before(frame.time_s)
         state = self._fit(frame)
         self._presence = update(self._presence, state, cut=frame.cut)
         if state is None:
@@ -151,7 +153,6 @@ class Dubber:
         if self._speech is None:
             return state.expression, level, shown
         spoken = self._speech.at(frame.time_s)
-        self._speech.forget_before(frame.time_s)
         if self._silence == "source" and spoken.speaking < 1:
             return spoken.expression, level * spoken.speaking, "silence"
         return spoken.expression, level, shown

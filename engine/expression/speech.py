@@ -1,5 +1,6 @@
 """From the dub's samples to expressions: reblocking, log-mel, network, and rest in silence."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,12 +41,8 @@ class SpeechToExpression:
     """
 
     def __init__(self, network: AudioToExpression, *, rests: bool = True) -> None:
-        self._network, self._mel, self._gate, self._rests = (
-            network,
-            LogMel(),
-            SpeechGate(release_ms=RELEASE_MS),
-            rests,
-        )
+        self._network, self._rests = network, rests
+        self._mel, self._gate = LogMel(), SpeechGate(release_ms=RELEASE_MS)
         self._reblocker = Reblocker(STEP_SAMPLES)
         self._pending = self._reblocker.initial_state()
         self._mel_state, self._state = self._mel.initial_state(1), network.initial_state(1)
@@ -55,7 +52,9 @@ class SpeechToExpression:
 
     @property
     def known_until_s(self) -> float:
-        """Media time up to which expressions are known; negative before any are."""
+        """Media time up to which expressions are known; minus infinity before any are."""
+        if not self._expressions:
+            return -math.inf
         return step_time_ms(self._first + len(self._expressions) - 1, self._network.look_ahead_ms) / 1000
 
     def push(self, samples: F32) -> None:
@@ -75,9 +74,8 @@ class SpeechToExpression:
         position = (time_s * 1000 + self._network.look_ahead_ms) / STEP_MS - 1 - self._first
         low = int(np.clip(np.floor(position), 0, len(self._expressions) - 1))
         high, share = min(low + 1, len(self._expressions) - 1), float(np.clip(position - low, 0, 1))
-        expression = (1 - np.float32(share)) * self._expressions[low] + np.float32(share) * self._expressions[
-            high
-        ]
+        before, after = self._expressions[low], self._expressions[high]
+        expression = np.float32(1 - share) * before + np.float32(share) * after
         return SpokenExpression(expression, (1 - share) * self._levels[low] + share * self._levels[high])
 
     def forget_before(self, time_s: float) -> None:
