@@ -57,6 +57,11 @@ class SpeechToExpression:
             return -math.inf
         return step_time_ms(self._first + len(self._expressions) - 1, self._network.look_ahead_ms) / 1000
 
+    @property
+    def held(self) -> int:
+        """How many expressions are kept."""
+        return len(self._expressions)
+
     def push(self, samples: F32) -> None:
         """Take the next samples, float32 [T] at 16 kHz."""
         blocks, self._pending = self._reblocker.push(samples, self._pending)

@@ -1,0 +1,126 @@
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.arrays import F32
+from engine.expression.audio import LOOK_AHEADS_MS, AudioToExpression
+from engine.expression.speech import RAMP_STEPS, STEP_SAMPLES, SpeechToExpression
+from engine.timing import AUDIO_RATE_HZ
+
+model = cache(AudioToExpression)  # no state in it
+
+
+def voice(seconds: float, seed: int = 0) -> F32:
+    """Something that the speech detector takes for a voice: pulses at 120 Hz through two resonances."""
+    count = round(seconds * AUDIO_RATE_HZ)
+    time_s = np.arange(count) / AUDIO_RATE_HZ
+    phase = 2 * np.pi * (120 * time_s + 3 * np.sin(2 * np.pi * 3 * time_s + seed))
+    buzz = sum(
+        np.sin(k * phase) * np.exp(-((k * 120 - f) ** 2) / 4e4) for k in range(1, 25) for f in (600, 1400)
+    )
+    swell = 0.6 + 0.4 * np.sin(2 * np.pi * 4 * time_s)
+    return np.asarray(0.2 * buzz * swell, np.float32)
+
+
+def silence(seconds: float) -> F32:
+    return np.zeros(round(seconds * AUDIO_RATE_HZ), np.float32)
+
+
+def pushed(pieces: Sequence[F32], look_ahead_ms: int = 120, *, rests: bool = True) -> SpeechToExpression:
+    speech = SpeechToExpression(model(look_ahead_ms), rests=rests)
+    for piece in pieces:
+        speech.push(piece)
+    return speech
+
+
+def track(speech: SpeechToExpression, times_s: Sequence[float]) -> F32:
+    return np.stack([speech.at(time_s).expression for time_s in times_s])
+
+
+TIMES_S = [i / 25 for i in range(15)]
+SOUND = voice(0.72)
+
+
+@pytest.fixture(scope="module")
+def whole() -> F32:
+    return track(pushed([SOUND]), TIMES_S)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.lists(st.integers(0, len(SOUND)), max_size=12))
+def test_pieces_of_any_size_give_the_same(whole: F32, cuts: list[int]) -> None:
+    pieces = np.split(SOUND, sorted(cuts))
+    np.testing.assert_array_equal(track(pushed(pieces), TIMES_S), whole)
+
+
+def test_a_voice_moves_the_lips(whole: F32) -> None:
+    assert np.abs(whole).max() > 1e-2
+    assert pushed([SOUND]).at(0.3).speaking == 1
+
+
+@pytest.mark.parametrize("look_ahead_ms", LOOK_AHEADS_MS)
+def test_known_until_is_exact(look_ahead_ms: int) -> None:
+    speech = pushed([silence(0.039)], look_ahead_ms)
+    assert speech.known_until_s == -np.inf
+    with pytest.raises(ValueError, match="no sound was pushed yet"):
+        speech.at(0.0)
+    speech.push(silence(0.001))
+    assert speech.known_until_s == (40 - look_ahead_ms) / 1000
+    speech.push(silence(0.04 * 24 + 0.02))
+    assert speech.known_until_s == (1000 - look_ahead_ms) / 1000
+    speech.forget_before(0.5)
+    assert speech.known_until_s == (1000 - look_ahead_ms) / 1000
+
+
+@pytest.mark.parametrize("rests", [True, False])
+def test_silence_rests_the_lips(rests: bool) -> None:
+    speech = pushed([silence(1.0)], rests=rests)
+    got = speech.at(0.5)
+    assert got.speaking == (0 if rests else 1)
+    if rests:
+        assert not got.expression.any()
+
+
+def test_lips_come_to_rest_and_leave_it_gradually() -> None:
+    speech = pushed([silence(0.6), voice(1.0), silence(1.2)], 0)
+    levels = np.array([speech.at(i * 0.04).speaking for i in range(1, 70)])
+    assert levels[:14].max() == 0, "silence before"
+    assert levels[25:38].min() == 1, "speech"
+    assert levels[-5:].max() == 0, "silence after"
+    assert np.abs(np.diff(levels)).max() <= 1 / RAMP_STEPS + 1e-9
+
+
+def test_between_steps_is_a_mixture_and_beyond_the_ends_it_holds() -> None:
+    speech = pushed([voice(0.8)], 120)
+    a, b, middle = (speech.at(t).expression for t in (0.2, 0.24, 0.23))
+    np.testing.assert_allclose(middle, 0.25 * a + 0.75 * b, atol=1e-6)
+    np.testing.assert_array_equal(speech.at(99.0).expression, speech.at(speech.known_until_s).expression)
+    np.testing.assert_array_equal(speech.at(-99.0).expression, speech.at(-0.08).expression)
+
+
+def test_forgetting_keeps_what_later_frames_need() -> None:
+    speech, sound = pushed([], 60), voice(4.0)
+    kept = track(pushed([sound], 60), [i / 30 for i in range(115)])
+    got = []
+    position = 0
+    for index in range(115):
+        while speech.known_until_s < index / 30:
+            speech.push(sound[position : position + 1000])
+            position += 1000
+        speech.forget_before(index / 30)
+        got.append(speech.at(index / 30).expression)
+        assert speech.held <= 8
+    np.testing.assert_array_equal(np.stack(got), kept)
+
+
+def test_forgetting_everything_keeps_the_last() -> None:
+    speech = pushed([voice(0.4)])
+    last = speech.at(10.0).expression
+    speech.forget_before(1000.0)
+    np.testing.assert_array_equal(speech.at(10.0).expression, last)
+    speech.push(silence(STEP_SAMPLES / AUDIO_RATE_HZ))
+    assert speech.known_until_s == pytest.approx(0.44 - 0.12)
