@@ -9,11 +9,11 @@ from safetensors.numpy import load, save_file
 
 from engine.backends import weights_of
 from engine.errors import AssetError
-from engine.render.renderer import INPUT, OUTPUT, PRIOR_ASSETS, prior_graph
+from engine.render.renderer import INPUT, OUTPUT, PRIOR_ASSETS, WEIGHTS, prior_graph
 from export.prior_net import CANVAS_CHANNELS, PriorNet, RuntimeNet, Tier
 from export.train_prior import Prior
 
-PREFIX = "net."  # of the network's tensors inside the exported graph
+PREFIX = WEIGHTS
 
 
 def texture_asset(tier: str) -> str:

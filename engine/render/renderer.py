@@ -21,6 +21,8 @@ from engine.render.raster import rasterise, rasterise_reference, sample, sample_
 
 PRIOR_ASSETS = {"cpu": "prior_cpu.onnx"}
 INPUT, OUTPUT = "canvas", "picture"
+OTHER_CHANNELS = 3 + 3 + 1  # of the canvas: source, reference, mask
+WEIGHTS = "net."  # how the names of the graph's learned tensors begin
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Renderer:
         self._network, self._reference = network, reference
         self._texture = np.ascontiguousarray(actor.texture.transpose(1, 2, 0), np.float32)
         channels = self._texture.shape[2]
-        self._canvas = np.zeros((1, self.size_px, self.size_px, channels + 7), np.float32)
+        self._canvas = np.zeros((1, self.size_px, self.size_px, channels + OTHER_CHANNELS), np.float32)
         self._canvas[0, ..., channels + 3 : channels + 6] = actor.references[0].astype(np.float32) / 255
         self._sampled = np.zeros((self.size_px, self.size_px, channels), np.float32)
 
@@ -122,19 +124,25 @@ def open_renderer(actor: ActorPack, backend: str | None = None, *, threads: int 
     ):
         if asset_sha256(asset) != want:
             raise ActorPackError(f"the actor pack was made with another {what}: run `livedub adapt` again")
+    if strange := [name for name in actor.weights if not name.startswith(WEIGHTS)]:
+        raise ActorPackError(f"the actor pack changes what is no weight of the renderer: {strange[0]}")
     try:
         graph = with_weights(prior_graph(actor.manifest.tier), actor.weights)
     except ValueError as error:
         raise ActorPackError(f"the actor pack's weights do not fit the renderer: {error}") from error
-    _check_shapes(actor, model)
     name = backend or default_backend()
-    return Renderer(
-        actor, load_network(graph, backend=name, threads=threads), model, reference=name == "reference"
-    )
+    network = load_network(graph, backend=name, threads=threads)
+    _check_shapes(actor, model, network)
+    return Renderer(actor, network, model, reference=name == "reference")
 
 
-def _check_shapes(actor: ActorPack, model: FaceModel) -> None:
-    size = actor.manifest.image_size_px
+def _check_shapes(actor: ActorPack, model: FaceModel, network: Network) -> None:
+    size, canvas = actor.manifest.image_size_px, network.inputs[INPUT].shape
+    if (size, len(actor.texture) + OTHER_CHANNELS) != (canvas[1], canvas[3]):
+        raise ActorPackError(
+            f"the actor pack has {len(actor.texture)} channels of texture at {size} px,"
+            f" the renderer takes {(canvas[3] or 0) - OTHER_CHANNELS} at {canvas[1]} px"
+        )
     if actor.neutral.shape[0] != model.basis.shape[1]:
         raise ActorPackError(
             f"the actor pack has {actor.neutral.shape[0]} vertices, the face model {model.basis.shape[1]}"
