@@ -149,7 +149,7 @@ class Dubber:
 
     def _expression(self, frame: _Waiting, state: FaceState) -> tuple[F32, float, Shown]:
         level = self._presence.level
-        shown: Shown = "dubbed" if level == 1 else "fading"
+        shown: Shown = "dubbed" if level == 1 else "fading" if level > 0 else "no face"
         if self._speech is None:
             return state.expression, level, shown
         spoken = self._speech.at(frame.time_s)

@@ -1,0 +1,243 @@
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pytest
+
+from engine.arrays import F32, Bool
+from engine.dubber import DubbedFrame, Dubber
+from engine.face.model import Pose
+from engine.image.yuv import I420, Colour
+from engine.render.renderer import Renderer, open_renderer
+from engine.timing import AUDIO_RATE_HZ
+from tests.support.toy_actor import landmarks, opened, pose, toy_actor
+from tests.support.voice import silence, voice
+
+WIDTH, HEIGHT, RATE_HZ = 480, 360, 25
+FRAMES, LOOK_AHEAD_MS = 12, 120
+BT709 = Colour("bt709", full_range=False)
+ACTOR = toy_actor("random")
+NO_FACE = np.full((478, 3), np.nan, np.float32)
+PLANES = ("y", "u", "v")
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One frame to push."""
+
+    image: I420
+    points: F32
+    confidence: float = 1.0
+    cut: bool = False
+
+
+@dataclass
+class Programme:
+    """Frames and sound of one job, and how they are pushed."""
+
+    shots: list[Shot]
+    sound: F32 = field(default_factory=lambda: voice(0.9))
+    piece_samples: int = 640
+    frames_ahead: int = 1
+
+    def through(self, dubber: Dubber) -> list[DubbedFrame]:
+        """Push everything, frames in bunches of `frames_ahead`, sound in pieces when a frame waits for it."""
+        out: list[DubbedFrame] = []
+        position = 0
+        for first in range(0, len(self.shots), self.frames_ahead):
+            for index in range(first, min(first + self.frames_ahead, len(self.shots))):
+                shot = self.shots[index]
+                dubber.push_video(
+                    shot.image.copy(), index / RATE_HZ, shot.points, shot.confidence, cut=shot.cut
+                )
+            while len(out) < min(first + self.frames_ahead, len(self.shots)):
+                frame = dubber.step()
+                if frame is not None:
+                    out.append(frame)
+                    continue
+                assert position < len(self.sound), "sound is over and a frame still waits"
+                dubber.push_audio(self.sound[position : position + self.piece_samples])
+                position += self.piece_samples
+        assert dubber.step() is None
+        return out
+
+
+def head(index: int = 0, yaw_deg: float = 3.0) -> Pose:
+    return pose(scale_px=14, yaw_deg=yaw_deg, x_px=240 + 2 * index, y_px=150 + index)
+
+
+def picture(index: int) -> I420:
+    rng = np.random.default_rng(index)
+    chroma = (HEIGHT // 2, WIDTH // 2)
+    return I420(
+        rng.integers(60, 200, (HEIGHT, WIDTH), dtype=np.uint8),
+        rng.integers(100, 150, chroma, dtype=np.uint8),
+        rng.integers(100, 150, chroma, dtype=np.uint8),
+    )
+
+
+def shots(count: int = FRAMES) -> list[Shot]:
+    opening = np.abs(np.sin(np.arange(count))) * 1.5
+    return [Shot(picture(i), landmarks(head(i), opened(o))) for i, o in enumerate(opening)]
+
+
+@pytest.fixture(scope="module")
+def renderer() -> Renderer:
+    return open_renderer(ACTOR)
+
+
+def make(renderer: Renderer, *, tracked: bool = False, look_ahead_ms: int = LOOK_AHEAD_MS) -> Dubber:
+    return Dubber(ACTOR, renderer, BT709, look_ahead_ms=look_ahead_ms, tracked=tracked)
+
+
+def same(a: I420, b: I420) -> bool:
+    return all(np.array_equal(getattr(a, plane), getattr(b, plane)) for plane in PLANES)
+
+
+def changed(frame: DubbedFrame, before: I420) -> Bool:
+    return np.asarray(frame.image.y != before.y)
+
+
+@pytest.fixture(scope="module")
+def offline(renderer: Renderer) -> list[DubbedFrame]:
+    """Everything pushed at once, then stepped."""
+    return Programme(shots(), piece_samples=10**6, frames_ahead=FRAMES).through(make(renderer))
+
+
+@pytest.mark.parametrize(
+    ("piece_samples", "frames_ahead"), [(640, 1), (100, 1), (1501, 4), (AUDIO_RATE_HZ, 1), (640, FRAMES)]
+)
+def test_stream_is_offline(
+    renderer: Renderer, offline: list[DubbedFrame], piece_samples: int, frames_ahead: int
+) -> None:
+    streamed = Programme(shots(), piece_samples=piece_samples, frames_ahead=frames_ahead)
+    got = streamed.through(make(renderer))
+    assert [(f.time_s, f.shown, f.level) for f in got] == [(f.time_s, f.shown, f.level) for f in offline]
+    assert all(same(a.image, b.image) for a, b in zip(got, offline, strict=True))
+
+
+def test_two_streams_do_not_meet(renderer: Renderer, offline: list[DubbedFrame]) -> None:
+    one, other, sound = make(renderer), make(renderer), voice(0.9)
+    for dubber in (one, other):
+        dubber.push_audio(sound)
+    for index, (shot, noise) in enumerate(zip(shots(), shots()[::-1], strict=True)):
+        one.push_video(shot.image, index / RATE_HZ, shot.points)
+        other.push_video(noise.image, index / RATE_HZ, noise.points)
+        got = one.step()
+        other.step()
+        assert got is not None
+        assert same(got.image, offline[index].image)
+
+
+def test_sound_moves_the_mouth(renderer: Renderer, offline: list[DubbedFrame]) -> None:
+    other = Programme(shots(), sound=voice(0.9, seed=2)).through(make(renderer))
+    assert not same(other[-1].image, offline[-1].image)
+
+
+def test_original_opening_does_not_matter(renderer: Renderer, offline: list[DubbedFrame]) -> None:
+    """What the source's lips do below the mask leaves no trace in geometry or level."""
+    still = [replace(shot, points=landmarks(head(i))) for i, shot in enumerate(shots())]
+    got = Programme(still).through(make(renderer))
+    for a, b in zip(got, offline, strict=True):
+        difference = np.abs(a.image.y.astype(int) - b.image.y)
+        assert difference.mean() < 0.3
+
+
+def test_only_the_mask_is_touched(offline: list[DubbedFrame]) -> None:
+    for index, (frame, shot) in enumerate(zip(offline, shots(), strict=True)):
+        rows, columns = np.nonzero(changed(frame, shot.image))
+        assert len(rows) > 1000
+        lips = shot.points[[13, 14], :2].mean(0)
+        reach = np.hypot(columns - lips[0], rows - lips[1]).max()
+        assert reach < 9 * 14, index
+        nose = shot.points[6, 1]
+        assert rows.min() > nose, "above the nose nothing changes"
+
+
+def test_waits_for_the_sound_that_it_needs(renderer: Renderer) -> None:
+    dubber = make(renderer)
+    dubber.push_video(picture(0), 0.2, landmarks(head()))
+    needed = round((0.2 + LOOK_AHEAD_MS / 1000) * AUDIO_RATE_HZ)
+    dubber.push_audio(silence((needed - 1) / AUDIO_RATE_HZ))
+    assert dubber.step() is None
+    dubber.push_audio(np.zeros(1, np.float32))
+    frame = dubber.step()
+    assert frame is not None
+    assert frame.time_s == 0.2
+
+
+def test_waits_for_the_first_sound_without_look_ahead(renderer: Renderer) -> None:
+    dubber = make(renderer, look_ahead_ms=0)
+    dubber.push_video(picture(0), 0.0, landmarks(head()))
+    assert dubber.step() is None
+    dubber.push_audio(silence(0.04))
+    assert dubber.step() is not None
+
+
+def test_no_face_leaves_the_frame_alone(renderer: Renderer) -> None:
+    all_shots = shots(6)
+    for index in (0, 3):
+        all_shots[index] = replace(all_shots[index], points=NO_FACE)
+    got = Programme(all_shots).through(make(renderer))
+    assert [frame.shown for frame in got] == ["no face", "fading", "fading", "no face", "fading", "fading"]
+    for index in (0, 3):
+        assert same(got[index].image, all_shots[index].image)
+        assert got[index].level == 0
+
+
+def test_a_turned_head_fades_out_and_shows_the_source(renderer: Renderer) -> None:
+    all_shots = [Shot(picture(i), landmarks(head(yaw_deg=0 if i < 5 else 60))) for i in range(8)]
+    got = Programme(all_shots).through(make(renderer))
+    assert [frame.level for frame in got] == [0.25, 0.5, 0.75, 1, 1, 0.5, 0, 0]
+    assert [frame.shown for frame in got[4:]] == ["dubbed", "fading", "no face", "no face"]
+    assert same(got[6].image, all_shots[6].image)
+
+
+def test_a_cut_shows_the_dub_at_once(renderer: Renderer) -> None:
+    far = landmarks(pose(scale_px=9, x_px=100, y_px=100))
+    cut = [Shot(picture(0), landmarks(head())), Shot(picture(1), far, cut=True)]
+    got = Programme(cut).through(make(renderer))
+    assert [(frame.shown, frame.level) for frame in got] == [("fading", 0.25), ("dubbed", 1.0)]
+    assert changed(got[1], cut[1].image)[:, 250:].sum() == 0, "nothing of the old place"
+
+
+def test_tracked_needs_no_sound_and_repeats_the_source(renderer: Renderer) -> None:
+    dubber = make(renderer, tracked=True)
+    dubber.push_audio(voice(0.2))
+    images = []
+    for index, opening in enumerate([0.0, 0.0, 0.0, 0.0, 2.0]):
+        dubber.push_video(picture(0), index / RATE_HZ, landmarks(head(), opened(opening)))
+        frame = dubber.step()
+        assert frame is not None
+        images.append(frame.image)
+    assert not same(images[3], images[4])
+
+
+@pytest.mark.parametrize("silence_shows", ["closed", "source"])
+def test_silence(renderer: Renderer, silence_shows: str) -> None:
+    dubber = Dubber(ACTOR, renderer, BT709, silence="source" if silence_shows == "source" else "closed")
+    got = Programme(shots(6), sound=silence(1.0)).through(dubber)
+    if silence_shows == "source":
+        assert {(frame.shown, frame.level) for frame in got} == {("silence", 0.0)}
+        assert all(same(frame.image, shot.image) for frame, shot in zip(got, shots(6), strict=True))
+    else:
+        assert got[-1].shown == "dubbed"
+        assert changed(got[-1], shots(6)[-1].image).any()
+
+
+def test_a_face_at_the_border(renderer: Renderer) -> None:
+    for x, y in ((0, 150), (WIDTH, 150), (240, HEIGHT - 20), (240, -90), (-300, 0), (5000, 5000)):
+        points = landmarks(pose(scale_px=14, x_px=x, y_px=y))
+        got = Programme([Shot(picture(i), points) for i in range(2)]).through(make(renderer, tracked=True))
+        assert len(got) == 2
+
+
+def test_debug_pictures_on_demand(renderer: Renderer, offline: list[DubbedFrame]) -> None:
+    assert offline[-1].debug is None
+    dubber = Dubber(ACTOR, renderer, BT709, look_ahead_ms=LOOK_AHEAD_MS, keep_debug=True)
+    got = Programme(shots(), piece_samples=5000).through(dubber)
+    assert same(got[-1].image, offline[-1].image)
+    first, last = got[0].debug, got[-1].debug
+    assert first is not None
+    assert last is not None
+    assert not np.array_equal(first.rendered, last.rendered), "every frame's pictures are its own"
+    assert last.mask[0].max() == last.mask[:, -1].max() == 0
