@@ -28,6 +28,7 @@ from clients.options import (
     check_choice,
     check_device,
     check_ending,
+    check_folder,
     check_report,
     check_sound,
     check_video,
@@ -148,6 +149,7 @@ def dub(
     check_ending(out, VIDEO_ENDINGS)
     check_place(out, video, audio, actor)
     check_report(json, video, audio, actor, out)
+    check_folder(debug_dir)
     check_video(video)
     if drive == "audio":
         check_sound(audio)

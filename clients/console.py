@@ -138,9 +138,9 @@ def encode_report(report: object) -> bytes:
     return msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
 
 
-def summary(title: str, report: object) -> Table:
+def summary(report: object) -> Table:
     """The numbers of a report for a person; a dot joins the names of what is inside one another."""
-    table = Table(title=title, show_header=False)
+    table = Table(show_header=False)
     for name, value in _flat("", msgspec.to_builtins(report)):
         table.add_row(name, _shown(value))
     return table

@@ -93,6 +93,16 @@ def check_sound(path: Path) -> None:
         raise MediaError(f"{path}: has no sound")
 
 
+def check_folder(path: Path | None) -> None:
+    """Refuse a file where a folder belongs.
+
+    Raises:
+        OutputError: as said.
+    """
+    if path is not None and path.exists() and not path.is_dir():
+        raise OutputError(f"{path}: is a file; name a folder")
+
+
 def check_choice(option: str, value: object, known: Sequence[object]) -> None:
     """Refuse a value that is not known; None is.
 
@@ -162,9 +172,10 @@ def console_of(ctx: typer.Context) -> Console:
     return console
 
 
-def give(ctx: typer.Context, title: str, report: object, json: Path | None) -> None:
+def give(ctx: typer.Context, done: str, report: object, json: Path | None) -> None:
     """Hand over a job's report: to a person, or to a program, or both."""
     if json:
         write_report(json, encode_report(report))
     if json != STDOUT:
-        console_of(ctx).result(summary(title, report))
+        console_of(ctx).result(done)
+        console_of(ctx).result(summary(report))

@@ -224,8 +224,8 @@ ARGUMENTS = {
     "DUB -o OUT/out.mp4 ACTOR --backend magic": "one of reference, onnxruntime, openvino",
     "DUB -o OUT/o.mp4 ACTOR --look-ahead-ms 70": "one of 0, 60, 120, 240",
     "DUB -o OUT/o.mp4 ACTOR --json OUT/o.mp4": "another file of this command",
+    "DUB -o OUT/o.mp4 ACTOR --debug-dir good.mp4": "is a file; name a folder",
     "frobnicate": "No such command",
-    "dub --frobnicate": "No such option",
     "bench --suite frobnicate": "must be one of",
     "train face-model --data OUT/absent -o OUT/m.safetensors": "there is no such folder",
 }

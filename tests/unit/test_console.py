@@ -102,16 +102,15 @@ class Report(msgspec.Struct):
 def test_results_go_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
     console = Console()
     console.result("a line")
-    console.result(summary("title", Report(3, Nested(None))))
+    console.result(summary(Report(3, Nested(None))))
     out, err = capsys.readouterr()
     assert out.startswith("a line\n")
     assert "after.psnr_db" in out
-    assert "title" in out
     assert err == ""
 
 
 def test_a_summary_has_a_row_for_each_number() -> None:
-    table = summary("t", Report(3, Nested(33.123456)))
+    table = summary(Report(3, Nested(33.123456)))
     assert isinstance(table, Table)
     cells = [list(column.cells) for column in table.columns]
     assert cells == [["frames", "after.psnr_db", "notes"], ["3", "33.12", "one\ntwo"]]
