@@ -213,6 +213,7 @@ class _Page:
             raise InputError("tick the box first: without the person's consent nothing is made of the video")
         if (request.content_length or 0) > MAX_UPLOAD_BYTES:
             raise InputError(_too_large())
+        consent = _consent(request.query.get("name", ""))
         name = secrets.token_hex(8)
         path = self._work_dir / f"upload-{name}"
         try:
@@ -220,7 +221,7 @@ class _Page:
         except BaseException:
             path.unlink(missing_ok=True)
             raise
-        self._uploads[name] = (path, _consent(request.query.get("name", "")))
+        self._uploads[name] = (path, consent)
         return web.json_response({"footage": name}, status=201)
 
     async def _forget(self, request: web.Request) -> web.StreamResponse:

@@ -121,8 +121,13 @@ function show(state) {
   if (!result) unload();
 }
 
+function showWaiting(visible) {
+  for (const text of document.querySelectorAll(".waiting")) text.hidden = !visible;
+}
+
 function unload() {
   shown = null;
+  showWaiting(true);
   for (const video of [source, dubbed]) {
     if (!video.getAttribute("src")) continue;
     video.removeAttribute("src");
@@ -134,6 +139,7 @@ function unload() {
 
 function load(result) {
   shown = result.id;
+  showWaiting(false);
   source.src = result.source;
   dubbed.src = result.dubbed;
   applySound();
