@@ -42,7 +42,7 @@ def export_audio(net: AudioNet, path: Path) -> None:
     }
     axis = torch.export.Dim("batch", min=1, max=64)
     program = torch.onnx.export(
-        _Step(net.eval()),
+        _Step(net).eval(),
         tuple(inputs.values()),
         dynamo=True,
         input_names=list(inputs),

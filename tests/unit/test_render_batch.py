@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+from engine.face.model import aperture, load_face_model
+from engine.render.raster import rasterise_reference
+from export.dataset import FaceClip
+from export.render_batch import (
+    NO_NOISE,
+    TRAINING_NOISE,
+    geometry,
+    make_batch,
+    reference_order,
+    unproject,
+)
+from tests.support.toy_clip import toy_clip
+
+SIZE = 48
+
+
+@pytest.fixture(scope="module")
+def clip() -> FaceClip:
+    return toy_clip(size_px=SIZE)
+
+
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def test_batch_geometry(clip: FaceClip) -> None:
+    model = load_face_model()
+    batch = make_batch([clip, clip], [(0, 1, 3), (1, 2, 3), (0, 5, 4)], model, NO_NOISE, rng())
+    assert batch.clips == [0, 1, 0]
+    assert batch.target.shape == batch.reference.shape == (3, 3, SIZE, SIZE)
+    assert batch.uv.shape == (3, SIZE, SIZE, 2)
+    for area in (batch.covered, batch.mask, batch.mouth):
+        assert area.shape == (3, 1, SIZE, SIZE)
+        assert area.min() >= 0
+        assert area.max() <= 1
+    np.testing.assert_allclose(batch.target[1].permute(1, 2, 0).numpy() * 255, clip.crops[2], atol=1e-3)
+    np.testing.assert_allclose(batch.reference[2].permute(1, 2, 0).numpy() * 255, clip.crops[4], atol=1e-3)
+
+
+def test_without_noise_the_geometry_is_the_frames(clip: FaceClip) -> None:
+    model = load_face_model()
+    uv_map, mask, mouth = geometry(clip, 3, model, NO_NOISE, rng())
+    vertices = model.vertices(clip.neutral, clip.expression[3], clip.pose(3))
+    slow = rasterise_reference(vertices, model.triangles, model.layers, model.uv, SIZE, SIZE)
+    np.testing.assert_array_equal(uv_map.layer, slow.layer)
+    x, y = vertices[[13, 14], :2].mean(0).astype(int)
+    assert mask[y, x] == mouth[y, x] == 1
+    assert mouth.sum() < 0.5 * mask.sum()
+    assert (mask[mouth > 0] > 0).all()
+
+
+def test_noise_moves_a_little_and_repeats(clip: FaceClip) -> None:
+    model = load_face_model()
+    plain, _, _ = geometry(clip, 3, model, NO_NOISE, rng())
+    noisy, mask, _ = geometry(clip, 3, model, TRAINING_NOISE, rng())
+    again, same_mask, _ = geometry(clip, 3, model, TRAINING_NOISE, rng())
+    np.testing.assert_array_equal(noisy.uv, again.uv)
+    np.testing.assert_array_equal(mask, same_mask)
+    both = (plain.layer == 0) & (noisy.layer == 0)
+    moved = np.abs(plain.uv - noisy.uv)[both]
+    assert 0 < moved.max() < 0.2
+    assert moved.mean() < 0.03
+
+
+def test_colour_noise_keeps_the_range_and_is_shared_with_the_reference(clip: FaceClip) -> None:
+    batch = make_batch([clip], [(0, 2, 2)], load_face_model(), TRAINING_NOISE, rng())
+    assert batch.target.min() >= 0
+    assert batch.target.max() <= 1
+    np.testing.assert_array_equal(batch.target.numpy(), batch.reference.numpy())
+    assert np.abs(batch.target[0].permute(1, 2, 0).numpy() * 255 - clip.crops[2]).max() > 0.1
+
+
+def test_references_are_of_the_open_mouth(clip: FaceClip) -> None:
+    model = load_face_model()
+    order = reference_order(clip, model)
+    assert sorted(order.tolist()) == list(range(len(clip)))
+    openings = clip.expression[order] @ aperture(model.basis)
+    assert (np.diff(openings) <= 0).all()
+
+
+def test_unprojected_colours_are_the_footages(clip: FaceClip) -> None:
+    """Where skin was seen, the texture has skin's colours; where nothing was seen it has no weight."""
+    colour, weight = unproject(clip, load_face_model(), 32)
+    assert colour.shape == (32, 32, 3)
+    assert weight.shape == (32, 32)
+    assert (weight > 0).any()
+    assert not colour[weight == 0].any()
+    skin = colour[weight > 1]
+    seen = clip.crops.reshape(-1, 3) / 255
+    assert skin.min() >= seen.min() - 1e-3
+    assert skin.max() <= seen.max() + 1e-3
+    assert np.abs(np.median(skin, 0) - np.median(seen, 0)).max() < 0.15
