@@ -29,11 +29,11 @@ DEFAULT_TEXT = (
     "Hello! I never said these words. My lips follow a voice that this computer has just made up, "
     "and you can write another sentence below."
 )
-STEPS = 120
+STEPS = 60
+PREVIEW_STEPS = 0  # the person's own colours on the prior's mean texture, at once
 ACTOR_S = 20.0  # of the user's video that the actor is learnt from
 _ASSETS = Path(__file__).resolve().parents[2] / "engine" / "assets"
 _TAIL_S = 0.2  # of picture after the sound
-_SYNTHETIC = "the mouth, lips and chin in every dubbed frame; the voice too when it was made from text"
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,16 @@ class DemoResult:
     report: dict[str, Any]
 
 
-def run_demo(request: DemoRequest, on_progress: Progress) -> DemoResult:
+def run_demo(
+    request: DemoRequest, on_progress: Progress, on_preview: Callable[[DemoResult], None] | None = None
+) -> DemoResult:
     """Make an actor unless there is one already, make a voice, dub.
+
+    Args:
+        request: what to show.
+        on_progress: called often.
+        on_preview: if the actor is not there yet, called with a first dub by an actor that has learnt
+            nothing but the face's colours; its `dubbed` is another file, which stays.
 
     Raises:
         InputError: the text, the video or the sound cannot be used, or the output cannot be written.
@@ -109,22 +117,32 @@ def run_demo(request: DemoRequest, on_progress: Progress) -> DemoResult:
     now_iso = datetime.now(UTC).isoformat()
     sound, spoken = _timed(seconds, "speech", lambda: _sound(request, out_dir, on_progress))
     clip, notes = _timed(seconds, "footage", lambda: _clip(request, on_progress))
-    actor, was_there = _timed(seconds, "actor", lambda: _actor(request, clip, now_iso, on_progress))
-    source, dubbed = out_dir / "source.mp4", out_dir / "dubbed.mp4"
-    length_s = spoken["audio_s"] + _TAIL_S
+    source, length_s = out_dir / "source.mp4", spoken["audio_s"] + _TAIL_S
     _timed(seconds, "source", lambda: _source(request, clip, source, length_s, on_progress))
-    report = _timed(
-        seconds, "dub", lambda: _dub(source, sound, dubbed, actor, length_s, now_iso, on_progress)
-    )
-    report |= spoken | {
-        "seconds": {step: round(took, 2) for step, took in seconds.items()},
-        "actor_was_there": was_there,
-        "footage": "own" if request.video else portrait.NAME,
-        "synthetic": _SYNTHETIC,
-        "messages": [*notes, *report["messages"]],
-    }
-    _write_json(out_dir / "report.json", report)
-    return DemoResult(source, dubbed, actor, report)
+    synthetic = "mouth, lips and chin" + ("" if request.audio else ", and the voice")
+
+    def dubbed_by(steps: int, out: Path) -> DemoResult:
+        actor, was_there = _timed(
+            seconds, "actor", lambda: _actor(request, clip, steps, now_iso, on_progress)
+        )
+        report = _timed(
+            seconds, "dub", lambda: _dub(source, sound, out, actor, length_s, now_iso, on_progress)
+        )
+        report |= spoken | {
+            "seconds": {step: round(took, 2) for step, took in seconds.items()},
+            "actor_was_there": was_there,
+            "steps": steps,
+            "footage": "own" if request.video else portrait.NAME,
+            "synthetic": synthetic,
+            "messages": [*notes, *report["messages"]],
+        }
+        return DemoResult(source, out, actor, report)
+
+    if on_preview and not _actor_path(request, clip, request.steps).is_file():
+        on_preview(dubbed_by(PREVIEW_STEPS, out_dir / "preview.mp4"))
+    result = dubbed_by(request.steps, out_dir / "dubbed.mp4")
+    _write_json(out_dir / "report.json", result.report)
+    return result
 
 
 def _timed(seconds: dict[str, float], name: str, work: Callable[[], _T]) -> _T:
@@ -182,17 +200,24 @@ def _clip(request: DemoRequest, on_progress: Progress) -> tuple[Path, list[str]]
     return out, [note] if done.cut_short else []
 
 
-def _actor(request: DemoRequest, clip: Path, now_iso: str, on_progress: Progress) -> tuple[Path, bool]:
+def _actor_path(request: DemoRequest, clip: Path, steps: int) -> Path:
+    """Where the actor pack lies; another clip, prior or number of steps makes another one."""
+    folder = _keep_dir(request) if request.video else _folder(cache_dir() / "demo")
+    key = _key(clip, *sorted(_ASSETS.glob("prior_*")), *_ASSETS.glob("face_model*"), text=str(steps))
+    return folder / f"{key[:16]}.actor"
+
+
+def _actor(
+    request: DemoRequest, clip: Path, steps: int, now_iso: str, on_progress: Progress
+) -> tuple[Path, bool]:
     """The actor pack, and whether it was there before."""
     own = request.video is not None
-    folder = _keep_dir(request) if own else _folder(cache_dir() / "demo")
-    key = _key(clip, *sorted(_ASSETS.glob("prior_*")), *_ASSETS.glob("face_model*"), text=str(request.steps))
-    out = folder / f"{key[:16]}.actor"
+    out = _actor_path(request, clip, steps)
     if out.is_file():
         return out, True
     adapt, options = _adaptation()
     chosen = options(
-        steps=request.steps,
+        steps=steps,
         seconds=ACTOR_S,
         name="you" if own else portrait.NAME,
         consent=request.consent if own else portrait.portrait_consent(now_iso),
@@ -306,6 +331,11 @@ def request_from_json(content: Mapping[str, Any]) -> DemoRequest:
     return replace(request, consent=ConsentRecord(**{**consent, "languages": tuple(consent["languages"])}))
 
 
+def _result_to_json(result: DemoResult) -> dict[str, Any]:
+    paths = {name: str(getattr(result, name)) for name in ("source", "dubbed", "actor")}
+    return {"report": result.report} | paths
+
+
 def _child() -> int:
     """Run one request; lines go to the original stdout, what libraries print goes to stderr."""
     with os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", buffering=1) as lines:
@@ -314,7 +344,9 @@ def _child() -> int:
         threading.Thread(target=_end_with_parent, daemon=True).start()
         try:
             result = run_demo(
-                request, lambda progress: _send(lines, {"event": "progress"} | asdict(progress))
+                request,
+                lambda progress: _send(lines, {"event": "progress"} | asdict(progress)),
+                lambda preview: _send(lines, {"event": "preview"} | _result_to_json(preview)),
             )
         except InputError as error:
             _send(lines, {"event": "error", "kind": "input", "message": str(error)})
@@ -322,8 +354,7 @@ def _child() -> int:
         except LivedubError as error:
             _send(lines, {"event": "error", "kind": "failure", "message": str(error)})
             return 1
-        paths = {name: str(getattr(result, name)) for name in ("source", "dubbed", "actor")}
-        _send(lines, {"event": "result", "report": result.report} | paths)
+        _send(lines, {"event": "result"} | _result_to_json(result))
     return 0
 
 

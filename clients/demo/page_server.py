@@ -125,7 +125,7 @@ class _Page:
                 web.post(root + "/api/stop", self._stop),
                 web.post(root + "/api/footage", self._upload),
                 web.delete(root + "/api/footage", self._forget),
-                web.get(root + "/media/{run}/{name:source\\.mp4|dubbed\\.mp4}", self._media),
+                web.get(root + "/media/{run}/{name:source\\.mp4|preview\\.mp4|dubbed\\.mp4}", self._media),
             ]
         )
         return app
@@ -249,15 +249,17 @@ class _Page:
 
     def _publish(self, request: DemoRequest, result: dict[str, Any]) -> dict[str, Any]:
         """Make a result known to the page and remove the oldest."""
-        run = request.out_dir.name
-        self._runs.append(run)
+        run, file = request.out_dir.name, Path(result["dubbed"]).name
+        if run not in self._runs:
+            self._runs.append(run)
         while len(self._runs) > _RESULTS_KEPT:
             shutil.rmtree(self._work_dir / self._runs.pop(0), ignore_errors=True)
-        media = f"media/{run}"
         return {
-            "id": run,
-            "source": f"{media}/source.mp4",
-            "dubbed": f"{media}/dubbed.mp4",
+            "id": f"{run}/{file}",
+            "run": run,
+            "preview": file == "preview.mp4",
+            "source": f"media/{run}/source.mp4",
+            "dubbed": f"media/{run}/{file}",
             "report": result["report"],
         }
 

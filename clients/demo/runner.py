@@ -11,17 +11,20 @@ from typing import Any
 from clients.demo.job import DemoRequest, request_to_json
 from engine.errors import BackendError, InputError, LivedubError
 
+Take = Callable[[dict[str, Any]], None]
+
 MAX_WAITING = 2
 _LINE_LIMIT_BYTES = 1 << 22
 _STDERR_LINES = 30
 
 
-async def run_child(request: DemoRequest, on_progress: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+async def run_child(request: DemoRequest, on_progress: Take, on_preview: Take) -> dict[str, Any]:
     """Run one request in a process of its own; cancelling this ends that process.
 
     Args:
         request: what to make.
         on_progress: called with the fields of `DemoProgress`.
+        on_preview: called with a first result, of the same form as what is returned, if there is one.
 
     Returns:
         The result: `report`, and `source`, `dubbed`, `actor` as paths.
@@ -39,7 +42,7 @@ async def run_child(request: DemoRequest, on_progress: Callable[[dict[str, Any]]
     except OSError as error:
         raise BackendError(f"cannot start the job's process: {error}") from error
     try:
-        return await _converse(child, request, on_progress)
+        return await _converse(child, request, on_progress, on_preview)
     finally:
         with suppress(ProcessLookupError):
             child.kill()
@@ -47,7 +50,7 @@ async def run_child(request: DemoRequest, on_progress: Callable[[dict[str, Any]]
 
 
 async def _converse(
-    child: asyncio.subprocess.Process, request: DemoRequest, on_progress: Callable[[dict[str, Any]], None]
+    child: asyncio.subprocess.Process, request: DemoRequest, on_progress: Take, on_preview: Take
 ) -> dict[str, Any]:
     if child.stdin is None or child.stdout is None or child.stderr is None:
         raise BackendError("the job has no pipes")
@@ -59,10 +62,13 @@ async def _converse(
         # The input stays open: the child takes its end for ours.
         async for line in child.stdout:
             event = json.loads(line)
-            if event.pop("event") == "progress":
-                on_progress(event)
-            else:
-                answer = event
+            match event.pop("event"):
+                case "progress":
+                    on_progress(event)
+                case "preview":
+                    on_preview(event)
+                case _:
+                    answer = event
         status = await child.wait()
     return _answer(answer, status, last_words)
 
@@ -162,7 +168,11 @@ class Jobs:
     async def _guarded(self, request: DemoRequest) -> dict[str, Any]:
         done: dict[str, Any] = {"job": None}
         try:
-            result = await self._run(request, lambda progress: self.board.update(job=progress))
+            result = await self._run(
+                request,
+                lambda progress: self.board.update(job=progress),
+                lambda preview: self.board.update(result=self._on_result(request, preview)),
+            )
             done["result"] = self._on_result(request, result)
         except LivedubError as error:
             done["error"] = str(error)

@@ -8,13 +8,13 @@ const MAX_SKEW_S = 0.06;
 const EXPECT = {
   footage: "",
   speech: "",
-  actor: "Learning a mouth happens once for each face; it takes some minutes on a computer without a graphics card.",
+  actor: "Learning happens once for each face and takes some minutes without a graphics card. A first pass shows meanwhile.",
   dub: "",
 };
 
 let choices = null;
 let own = null; // the name the server gave to the user's video
-let shown = null; // id of the result on screen
+let shown = null; // the result on screen
 let wanted = false; // the user has asked for the next result, so it may play at once
 let suggested = ""; // the sentence that we put into the text field
 
@@ -117,7 +117,7 @@ function show(state) {
     else byId("bar").value = job.fraction;
   }
   fail(error ? new Error(sentence(error)) : null);
-  if (result && result.id !== shown) load(result);
+  if (result && result.id !== (shown && shown.id)) load(result);
   if (!result) unload();
 }
 
@@ -138,19 +138,24 @@ function unload() {
 }
 
 function load(result) {
-  shown = result.id;
+  const better = shown && shown.run === result.run; // the same words after more learning
+  const position = better ? dubbed.currentTime : 0;
+  const playing = better ? !dubbed.paused : wanted;
+  shown = result;
+  wanted = false;
   showWaiting(false);
-  source.src = result.source;
+  if (!better) source.src = result.source;
   dubbed.src = result.dubbed;
+  if (position) dubbed.currentTime = position;
   applySound();
+  byId("badge").textContent = result.preview ? "AI-generated mouth, first pass" : "AI-generated mouth";
   byId("badge").hidden = false;
   for (const id of ["play", "seek"]) byId(id).disabled = false;
   const original = byId("sound").querySelector('[value="source"]');
   original.disabled = result.report.footage !== "own";
   if (original.disabled && original.selected) byId("sound").value = "dubbed";
   showFacts(result);
-  if (wanted) dubbed.play().catch(() => {});
-  wanted = false;
+  if (playing) dubbed.play().catch(() => {});
 }
 
 function showFacts({ report, dubbed: file }) {

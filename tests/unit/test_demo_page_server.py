@@ -13,6 +13,7 @@ from yarl import URL
 from clients.demo import page_server
 from clients.demo.job import DemoRequest
 from clients.demo.page_server import ServerOptions, demo_server
+from clients.demo.runner import Take
 from engine.actor.consent import ConsentRecord
 from engine.errors import OutputError
 
@@ -26,7 +27,7 @@ class Runs:
     def __init__(self) -> None:
         self.requests: list[DemoRequest] = []
 
-    async def __call__(self, request: DemoRequest, on_progress: object) -> dict[str, Any]:
+    async def __call__(self, request: DemoRequest, on_progress: Take, on_preview: Take) -> dict[str, Any]:
         self.requests.append(request)
         request.out_dir.mkdir(parents=True)
         for name in ("source.mp4", "dubbed.mp4"):
@@ -34,7 +35,7 @@ class Runs:
         if request.video and request.keep_dir:
             request.keep_dir.mkdir(exist_ok=True)
             shutil.copy(request.video, request.keep_dir / "learnt.actor")
-        return {"report": {"frames": len(self.requests)}}
+        return {"report": {"frames": len(self.requests)}, "dubbed": str(request.out_dir / "dubbed.mp4")}
 
 
 def serve(tmp_path: Path, scenario: Scenario, runs: Runs | None = None, **first: Any) -> Runs:
@@ -201,7 +202,7 @@ def test_old_results_are_removed_and_nothing_but_results_is_given_out(tmp_path: 
             async with client.post(url + "api/dub", json=asked) as answer:
                 assert answer.status == 202
             await result(client, url, number)
-        for path in (first["dubbed"], "media/..%2f..%2fetc/source.mp4", f"media/{first['id']}/report.json"):
+        for path in (first["dubbed"], "media/..%2f..%2fetc/source.mp4", f"media/{first['run']}/report.json"):
             async with client.get(url + path) as answer:
                 assert answer.status == 404
         assert len(list((tmp_path / "work").glob("run-*"))) == 2

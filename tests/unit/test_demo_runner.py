@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from clients.demo.job import DemoRequest
-from clients.demo.runner import MAX_WAITING, Board, Jobs, run_child
+from clients.demo.runner import MAX_WAITING, Board, Jobs, Take, run_child
 from engine.errors import BackendError, InputError
 
-Run = Callable[[DemoRequest, Callable[[dict[str, Any]], None]], Any]
+Run = Callable[[DemoRequest, Take, Take], Any]
 
 
 def nothing(progress: dict[str, Any]) -> None:
@@ -36,20 +36,20 @@ def jobs_of(run: Run) -> Jobs:
 
 def test_a_child_says_what_is_wrong_with_the_input(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nothing to say"):
-        asyncio.run(run_child(DemoRequest(tmp_path / "out", text="..."), nothing))
+        asyncio.run(run_child(DemoRequest(tmp_path / "out", text="..."), nothing, nothing))
 
 
 def test_a_child_that_breaks_is_reported_by_its_last_words(tmp_path: Path) -> None:
     broken = DemoRequest(tmp_path / "out", text="Hello.", voice=7)  # type: ignore[arg-type]
     with pytest.raises(BackendError, match="status 1: TypeError"):
-        asyncio.run(run_child(broken, nothing))
+        asyncio.run(run_child(broken, nothing, nothing))
 
 
 def test_a_cancelled_child_is_gone(tmp_path: Path) -> None:
     async def scenario() -> None:
         begun = asyncio.Event()
         request = DemoRequest(tmp_path / "out", text="Hello.")
-        task = asyncio.create_task(run_child(request, lambda _: begun.set()))
+        task = asyncio.create_task(run_child(request, lambda _: begun.set(), nothing))
         async with asyncio.timeout(20):
             await begun.wait()
             task.cancel()
@@ -75,7 +75,7 @@ def test_the_board_wakes_who_waits_and_lets_go_after_the_limit() -> None:
 def test_jobs_run_one_at_a_time_in_order(tmp_path: Path) -> None:
     running: list[str] = []
 
-    async def run(request: DemoRequest, on_progress: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    async def run(request: DemoRequest, on_progress: Take, on_preview: Take) -> dict[str, Any]:
         running.append(request.out_dir.name)
         assert len(running) == 1
         on_progress({"text": "half", "fraction": 0.5})
@@ -96,7 +96,7 @@ def test_jobs_run_one_at_a_time_in_order(tmp_path: Path) -> None:
 
 
 def test_a_failure_is_shown_and_the_next_job_runs(tmp_path: Path) -> None:
-    async def run(request: DemoRequest, on_progress: object) -> dict[str, Any]:
+    async def run(request: DemoRequest, on_progress: Take, on_preview: Take) -> dict[str, Any]:
         if request.out_dir.name == "1":
             raise InputError("no face")
         return {}
@@ -113,6 +113,28 @@ def test_a_failure_is_shown_and_the_next_job_runs(tmp_path: Path) -> None:
     asyncio.run(with_worker(jobs, scenario))
 
 
+def test_a_preview_shows_while_the_job_goes_on(tmp_path: Path) -> None:
+    seen = asyncio.Event()
+
+    async def run(request: DemoRequest, on_progress: Take, on_preview: Take) -> dict[str, Any]:
+        on_preview({"pass": 1})
+        await seen.wait()
+        return {"pass": 2}
+
+    jobs = jobs_of(run)
+
+    async def scenario() -> None:
+        jobs.submit(DemoRequest(tmp_path / "1"))
+        state = await until(jobs.board, lambda state: state["result"] is not None)
+        assert state["result"]["pass"] == 1
+        assert state["job"] is not None
+        seen.set()
+        state = await until(jobs.board, lambda state: state["job"] is None)
+        assert state["result"]["pass"] == 2
+
+    asyncio.run(with_worker(jobs, scenario))
+
+
 def test_a_full_queue_refuses_in_words(tmp_path: Path) -> None:
     async def scenario() -> None:
         jobs = jobs_of(run_child)
@@ -125,7 +147,7 @@ def test_a_full_queue_refuses_in_words(tmp_path: Path) -> None:
 
 
 def test_stopping_ends_the_job_and_what_waits_if_asked(tmp_path: Path) -> None:
-    async def run(request: DemoRequest, on_progress: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    async def run(request: DemoRequest, on_progress: Take, on_preview: Take) -> dict[str, Any]:
         on_progress({"text": request.out_dir.name})
         await asyncio.Event().wait()
         return {}
