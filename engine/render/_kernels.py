@@ -6,7 +6,7 @@ No multiply-add is fused in `rasterise`, so that every machine puts the same pix
 import numpy as np
 from numba import njit
 
-from engine.arrays import F32, I32, Array
+from engine.arrays import F32, I32, U8, Array
 from engine.face.model import CAVITY, LOWER_TEETH
 
 
@@ -52,38 +52,65 @@ def rasterise(
 
 
 @njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator, unused-ignore]
+def _texel(texture: F32, u: np.float32, v: np.float32, channels: int, out: F32) -> None:
+    """One bilinear sample; `out` is the pixel's row of channels."""
+    rows, columns = texture.shape[0], texture.shape[1]
+    half, zero, one = np.float32(0.5), np.float32(0), np.float32(1)
+    tx = min(max(u * np.float32(columns) - half, zero), np.float32(columns - 1))
+    ty = min(max(v * np.float32(rows) - half, zero), np.float32(rows - 1))
+    x0, y0 = int(tx), int(ty)
+    x1, y1 = min(x0 + 1, columns - 1), min(y0 + 1, rows - 1)
+    fx, fy = tx - np.float32(x0), ty - np.float32(y0)
+    w00, w01 = (one - fy) * (one - fx), (one - fy) * fx
+    w10, w11 = fy * (one - fx), fy * fx
+    for c in range(channels):
+        out[c] = (
+            w00 * texture[y0, x0, c]
+            + w01 * texture[y0, x1, c]
+            + w10 * texture[y1, x0, c]
+            + w11 * texture[y1, x1, c]
+        )
+
+
+@njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator, unused-ignore]
 def sample(texture: F32, uv: F32, layer: Array, out: F32) -> None:
     """See `engine.render.raster.sample`."""
-    rows, columns, channels = texture.shape
+    channels = texture.shape[2]
     for y in range(layer.shape[0]):
         for x in range(layer.shape[1]):
             if layer[y, x] < 0:
-                for c in range(channels):
-                    out[y, x, c] = np.float32(0)
-                continue
-            tx = min(max(uv[y, x, 0] * columns - np.float32(0.5), np.float32(0)), np.float32(columns - 1))
-            ty = min(max(uv[y, x, 1] * rows - np.float32(0.5), np.float32(0)), np.float32(rows - 1))
-            x0, y0 = int(tx), int(ty)
-            x1, y1 = min(x0 + 1, columns - 1), min(y0 + 1, rows - 1)
-            fx, fy = tx - np.float32(x0), ty - np.float32(y0)
-            w00, w01 = (1 - fy) * (1 - fx), (1 - fy) * fx
-            w10, w11 = fy * (1 - fx), fy * fx
-            for c in range(channels):
-                out[y, x, c] = (
-                    w00 * texture[y0, x0, c]
-                    + w01 * texture[y0, x1, c]
-                    + w10 * texture[y1, x0, c]
-                    + w11 * texture[y1, x1, c]
-                )
+                out[y, x, :channels] = np.float32(0)
+            else:
+                _texel(texture, uv[y, x, 0], uv[y, x, 1], channels, out[y, x])
+
+
+@njit(cache=True, nogil=True, fastmath=True)  # type: ignore[untyped-decorator, unused-ignore]
+def fill_canvas(texture: F32, uv: F32, layer: Array, mask: F32, source: U8, canvas: F32) -> None:
+    """See `engine.render.canvas.fill_canvas`: sampling, hiding and scaling in one pass."""
+    channels = texture.shape[2]
+    for y in range(layer.shape[0]):
+        for x in range(layer.shape[1]):
+            if layer[y, x] < 0 or mask[y, x] <= 0:
+                canvas[y, x, :channels] = np.float32(0)
+            else:
+                _texel(texture, uv[y, x, 0], uv[y, x, 1], channels, canvas[y, x])
+            shown = (np.float32(1) - mask[y, x]) * np.float32(1 / 255)
+            for c in range(3):
+                canvas[y, x, channels + c] = np.float32(source[y, x, c]) * shown
+            canvas[y, x, channels + 6] = mask[y, x]
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
 def soft_mask(normals: F32, offsets: F32, margin: np.float32, slope: np.float32, out: F32) -> None:
     """See `engine.render.mask.soft_mask`; half planes by outward normals [K, 2] and offsets [K]."""
     for y in range(out.shape[0]):
-        for x in range(out.shape[1]):
-            px, py = np.float32(x) + np.float32(0.5), np.float32(y) + np.float32(0.5)
-            distance = np.float32(-1e9)
-            for k in range(normals.shape[0]):
-                distance = max(distance, normals[k, 0] * px + normals[k, 1] * py - offsets[k])
-            out[y, x] = min(max((margin - distance) * slope, np.float32(0)), np.float32(1))
+        row = out[y]
+        row[:] = np.float32(-1e9)
+        for k in range(normals.shape[0]):
+            start = normals[k, 1] * (np.float32(y) + np.float32(0.5)) - offsets[k]
+            slant = normals[k, 0]
+            for x in range(row.shape[0]):
+                distance = slant * (np.float32(x) + np.float32(0.5)) + start
+                row[x] = distance if distance > row[x] else row[x]
+        for x in range(row.shape[0]):
+            row[x] = min(max((margin - row[x]) * slope, np.float32(0)), np.float32(1))

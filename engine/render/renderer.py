@@ -16,12 +16,12 @@ from engine.backends import Network, default_backend, load_network, with_weights
 from engine.errors import ActorPackError
 from engine.face.model import ASSET as FACE_MODEL_ASSET
 from engine.face.model import FaceModel, Pose, load_face_model
+from engine.render.canvas import OTHER_CHANNELS, empty_canvas, fill_canvas, fill_canvas_reference
 from engine.render.mask import FEATHER_CM, MARGIN_CM, hull, soft_mask, soft_mask_reference
-from engine.render.raster import rasterise, rasterise_reference, sample, sample_reference
+from engine.render.raster import rasterise, rasterise_reference
 
 PRIOR_ASSETS = {"cpu": "prior_cpu.onnx"}
 INPUT, OUTPUT = "canvas", "picture"
-OTHER_CHANNELS = 3 + 3 + 1  # of the canvas: source, reference, mask
 WEIGHTS = "net."  # how the names of the graph's learned tensors begin
 
 
@@ -54,10 +54,8 @@ class Renderer:
         self.neutral = np.asarray(actor.neutral + actor.mean_residual, np.float32)
         self._network, self._reference = network, reference
         self._texture = np.ascontiguousarray(actor.texture.transpose(1, 2, 0), np.float32)
-        channels = self._texture.shape[2]
-        self._canvas = np.zeros((1, self.size_px, self.size_px, channels + OTHER_CHANNELS), np.float32)
-        self._canvas[0, ..., channels + 3 : channels + 6] = actor.references[0].astype(np.float32) / 255
-        self._sampled = np.zeros((self.size_px, self.size_px, channels), np.float32)
+        self._canvas = empty_canvas(self._texture, actor.references[0])
+        self._picture = np.empty((1, self.size_px, self.size_px, 3), np.float32)
 
     @property
     def name(self) -> str:
@@ -81,24 +79,20 @@ class Renderer:
         vertices = self.model.vertices(self.neutral, expression, pose)
         corners = hull(self.model, self.neutral, expression, pose)
         self._fill_canvas(vertices, corners, pose.scale_px, source, out.mask)
-        picture = self._network.run({INPUT: self._canvas})[OUTPUT][0]
-        np.rint(picture * np.float32(255), out=picture)
-        out.rgb[:] = picture
+        self._network.run_into({INPUT: self._canvas}, {OUTPUT: self._picture})
+        np.multiply(self._picture, np.float32(255), out=self._picture)
+        np.rint(self._picture[0], out=out.rgb, casting="unsafe")
 
     def _fill_canvas(self, vertices: F32, corners: F32, scale_px: float, source: U8, mask_out: F32) -> None:
         margin, feather, size = MARGIN_CM * scale_px, FEATHER_CM * scale_px, self.size_px
         mesh = (vertices, self.model.triangles, self.model.layers, self.model.uv, size, size)
+        texture, canvas = self._texture, self._canvas[0]
         if self._reference:
             mask_out[:] = soft_mask_reference(corners, margin, feather, size, size)
-            self._sampled[:] = sample_reference(self._texture, rasterise_reference(*mesh))
+            fill_canvas_reference(texture, rasterise_reference(*mesh), mask_out, source, canvas)
         else:
             mask_out[:] = soft_mask(corners, margin, feather, size, size)
-            sample(self._texture, rasterise(*mesh), self._sampled)
-        channels, mask = self._sampled.shape[2], mask_out[..., None]
-        canvas = self._canvas[0]
-        np.multiply(self._sampled, mask > 0, out=canvas[..., :channels])
-        np.multiply(source, (1 - mask) / np.float32(255), out=canvas[..., channels : channels + 3])
-        canvas[..., -1] = mask_out
+            fill_canvas(texture, rasterise(*mesh), mask_out, source, canvas)
 
 
 def open_renderer(actor: ActorPack, backend: str | None = None, *, threads: int = 1) -> Renderer:
