@@ -17,6 +17,7 @@ from engine.image.yuv import I420, Colour, roi_to_rgb, write_roi
 
 REDUCTION = 8
 SMOOTH_SHARE = 0.14  # sigma of the smoothing, share of the crop's side
+NO_RING = 0.06  # weight of a block below which there is nothing to compare
 BORDER_SHARE = 0.06  # of the crop's side: where its mask fades towards the edge
 STRONGEST = 24.0  # grey levels; more than that is not light but another object
 
@@ -37,15 +38,16 @@ def match_colour(rgb: U8, source: U8, mask: F32) -> U8:
         source: uint8 [S, S, 3], the frame's crop.
         mask: float32 [S, S], soft; its ramp is where the two are compared.
     """
+    from engine.composite import _kernels
+
     size = rgb.shape[0]
     small = max(8, size // REDUCTION)
-    ring = 4 * mask * (1 - mask)
-    difference = np.clip(source.astype(np.float32) - rgb, -STRONGEST, STRONGEST) * ring[..., None]
-    packed = cv2.resize(np.dstack([difference, ring]), (small, small), interpolation=cv2.INTER_AREA)
+    packed = np.empty((small, small, 4), np.float32)
+    _kernels.ring_difference(rgb, source, mask, np.float32(STRONGEST), packed)
     packed = cv2.GaussianBlur(packed, (0, 0), SMOOTH_SHARE * small, borderType=cv2.BORDER_CONSTANT)
-    offset = packed[..., :3] / (packed[..., 3:] + 1e-3)
+    offset = packed[..., :3] / (packed[..., 3:] + NO_RING)
     offset = cv2.resize(offset, (size, size), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(np.clip(np.rint(rgb + offset), 0, 255), np.uint8)
+    return np.asarray(cv2.add(rgb, offset, dtype=cv2.CV_8U), np.uint8)
 
 
 @cache
