@@ -182,10 +182,10 @@ class _Learner:
     ) -> None:
         self.prior, self.clip, self.model, self.options = prior, clip, model, options
         self.device = torch.device(options.device)
-        self.reference = int(order[0])
         count = len(clip)
         held = max(1, round(count * HELD_OUT_SHARE)) if count >= MIN_FRAMES else 0
         self.training = np.arange(count - held)
+        self.reference = int(order[order < len(self.training)][0])
         self.held_out = np.arange(count - held, count) if held else np.arange(count)
         self.texture = nn.Parameter(self._start())
         self.best_score: dict[str, float] = {}
@@ -196,7 +196,7 @@ class _Learner:
     def _start(self) -> torch.Tensor:
         """The prior's mean texture, with the person's own colours where they were seen."""
         texture = self.prior.mean.detach().clone()
-        colour, weight = unproject(self.clip, self.model, self.prior.tier.texture_px)
+        colour, weight = unproject(self.clip, self.model, self.prior.tier.texture_px, end=len(self.training))
         own = torch.from_numpy(colour * 2 - 1).permute(2, 0, 1)
         seen = torch.from_numpy(np.minimum(weight, 1))
         texture[:3] += (own - texture[:3]) * seen

@@ -54,7 +54,7 @@ def render_loss(
 def around_mouth(pictures: Tensor, mouth: Tensor) -> Tensor:
     """Windows [B, C, 3/8 S, 3/8 S] of pictures [B, C, S, S], centred on the lips' weight [B, 1, S, S]."""
     size = pictures.shape[-1] * 3 // 8
-    places = torch.arange(pictures.shape[-1], dtype=mouth.dtype)
+    places = torch.arange(pictures.shape[-1], dtype=mouth.dtype, device=mouth.device)
     total = mouth.sum((1, 2, 3)) + 1e-6
     windows = []
     for picture, x, y in zip(

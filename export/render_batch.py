@@ -120,11 +120,17 @@ def _channels_first(pictures: list[F32]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(np.stack(pictures).transpose(0, 3, 1, 2)))
 
 
-def unproject(clip: FaceClip, model: FaceModel, size_px: int, frames: int = 24) -> tuple[F32, F32]:
-    """Plain colours of a person's texture, averaged over frames: [h, h, 3] in 0..1, and weights [h, h]."""
+def unproject(
+    clip: FaceClip, model: FaceModel, size_px: int, frames: int = 24, *, end: int | None = None
+) -> tuple[F32, F32]:
+    """Plain colours of a person's texture, averaged over the frames before `end`.
+
+    Returns:
+        float32 [size_px, size_px, 3] in 0..1, and weights [size_px, size_px].
+    """
     colour, weight = np.zeros((size_px, size_px, 3), np.float32), np.zeros((size_px, size_px), np.float32)
-    rng = np.random.default_rng(0)
-    for index in np.unique(np.linspace(0, len(clip) - 1, min(frames, len(clip))).astype(int)):
+    rng, last = np.random.default_rng(0), len(clip) if end is None else end
+    for index in np.unique(np.linspace(0, last - 1, min(frames, last)).astype(int)):
         uv_map, _, _ = geometry(clip, int(index), model, NO_NOISE, rng)
         _splat(clip.crops[index].astype(np.float32) / 255, uv_map.uv, uv_map.layer, colour, weight)
     return np.asarray(colour / np.maximum(weight, 1e-6)[..., None], np.float32), weight

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -95,3 +97,10 @@ def test_unprojected_colours_are_the_footages(clip: FaceClip) -> None:
     assert skin.min() >= seen.min() - 1e-3
     assert skin.max() <= seen.max() + 1e-3
     assert np.abs(np.median(skin, 0) - np.median(seen, 0)).max() < 0.15
+
+
+def test_frames_kept_for_measuring_are_not_unprojected(clip: FaceClip) -> None:
+    spoiled = clip.crops.copy()
+    spoiled[9:] = 0
+    got, _ = unproject(replace(clip, crops=spoiled), load_face_model(), 32, end=9)
+    np.testing.assert_array_equal(got, unproject(clip, load_face_model(), 32, end=9)[0])
