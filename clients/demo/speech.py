@@ -40,6 +40,7 @@ _UTF8 = 1
 _RATE_PARAMETER = 1
 _PHONEME_EVENT = 7
 _BLOCK_MS = 60
+_SEED = 1  # of the breath in some variants; else it is the time of day
 
 
 @dataclass(frozen=True)
@@ -289,6 +290,7 @@ class _Espeak:
         if not known or self._library.espeak_SetVoiceByName(voice.encode("ascii")) != 0:
             raise InputError(f"espeak-ng has no voice {voice!r}" + ("" if known else f"; {base!r} may exist"))
         self._library.espeak_SetParameter(_RATE_PARAMETER, rate_wpm, 0)
+        self._library.espeak_ng_SetRandSeed(ctypes.c_long(_SEED))
         content = text.encode("utf-8") + b"\0"
         size = ctypes.c_size_t(len(content))
         status = self._library.espeak_Synth(content, size, 0, 1, 0, _UTF8, None, None)

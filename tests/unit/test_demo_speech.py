@@ -62,8 +62,9 @@ def test_phonemes_lie_where_they_sound() -> None:
     assert starts[-1] < heard_ms[-1]
 
 
-def test_two_runs_say_the_same() -> None:
-    assert np.array_equal(speak("Once more.").samples, speak("Once more.").samples)
+@pytest.mark.parametrize("voice", ["en-us", "en-us+f3", "de+whisper"])
+def test_two_runs_say_the_same(voice: str) -> None:
+    assert np.array_equal(speak("Once more.", voice).samples, speak("Once more.", voice).samples)
 
 
 def test_mark_up_and_control_characters_do_not_reach_the_synthesiser() -> None:

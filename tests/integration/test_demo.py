@@ -1,0 +1,124 @@
+"""The demonstration as a whole: files from nothing, and the page in a real browser."""
+
+import asyncio
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from clients.demo.job import DemoProgress, DemoRequest, DemoResult, run_demo
+from clients.demo.page_server import ServerOptions, demo_server
+from clients.demo.portrait import write_portrait
+from engine.actor.pack import read_pack
+from engine.errors import AssetError
+from engine.image.yuv import I420
+from engine.media import open_video, probe, read_audio
+from engine.models import cache_dir, locate
+
+MOUTH = (slice(320, 420), slice(240, 400))  # px of the portrait's frames
+FOREHEAD = (slice(190, 240), slice(260, 380))
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+def need_everything() -> None:
+    pytest.importorskip("torch")
+    try:
+        locate("face_landmarker")
+    except AssetError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache with the models alone, so that a run begins from nothing."""
+    models = cache_dir() / "models"
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    if models.is_dir():
+        (cache / "models").symlink_to(models)
+    monkeypatch.setenv("LIVEDUB_CACHE", str(cache))
+    return cache
+
+
+def luma(path: Path) -> list[np.ndarray]:
+    def plane(image: I420) -> np.ndarray:
+        return image.y.astype(np.float32)
+
+    with open_video(path) as reader:
+        return [plane(frame.image) for frame in reader]
+
+
+@pytest.mark.slow
+def test_from_nothing_to_a_face_that_speaks(tmp_path: Path, own_cache: Path) -> None:
+    need_everything()
+    told: list[DemoProgress] = []
+    previews: list[DemoResult] = []
+    request = DemoRequest(out_dir=tmp_path / "out", text="Papa, open wide.", steps=1)
+    result = run_demo(request, told.append, previews.append)
+    source, dubbed = luma(result.source), luma(result.dubbed)
+    assert len(source) == len(dubbed) == result.report["frames"]
+    assert probe(result.dubbed).duration_s == pytest.approx(result.report["audio_s"] + 0.2, abs=0.1)
+    assert np.abs(read_audio(result.dubbed)).max() > 0.1
+    changed = [np.abs(a - b) for a, b in zip(source, dubbed, strict=True)]
+    assert np.mean([picture[MOUTH].mean() for picture in changed]) > 2.0
+    assert np.mean([picture[FOREHEAD].mean() for picture in changed]) < 1.5
+    assert {progress.step for progress in told} == {"speech", "footage", "actor", "dub"}
+    consent = read_pack(result.actor).manifest.consent
+    assert consent is not None
+    assert "NASA" in consent.subject
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["frames"] == len(dubbed)
+    assert len(previews) == 1
+    assert previews[0].dubbed.is_file()
+    assert previews[0].dubbed != result.dubbed
+    again = run_demo(request, told.append, previews.append)
+    assert again.report["actor_was_there"]
+    assert len(previews) == 1
+    assert all(np.array_equal(a, b) for a, b in zip(dubbed, luma(again.dubbed), strict=True))
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here to look at the page with")
+def test_the_page_shows_a_result_in_a_real_browser(tmp_path: Path) -> None:
+    video = tmp_path / "clip.mp4"
+    write_portrait(video, 1.0)
+    report = {"frames": 25, "dubbed": 25, "render_fps": 40.0, "renderer": "none", "synthetic": "the mouth"}
+    report |= {"footage": "portrait", "voice": "de", "actor_was_there": True, "messages": ["a note"]}
+    report |= {"seconds": {"speech": 0.1, "footage": 0.1, "source": 0.1, "actor": 0.0, "dub": 0.5}}
+
+    async def run(request: DemoRequest, *_: object) -> dict[str, object]:
+        request.out_dir.mkdir(parents=True)
+        for name in ("source.mp4", "dubbed.mp4"):
+            shutil.copy(video, request.out_dir / name)
+        return {"report": report, "dubbed": str(request.out_dir / "dubbed.mp4")}
+
+    async def scenario() -> None:
+        async with (
+            asyncio.timeout(90),
+            demo_server(ServerOptions(DemoRequest(tmp_path), work_dir=tmp_path / "work"), run=run) as url,
+        ):
+            await asyncio.to_thread(look, url, tmp_path)
+
+    asyncio.run(scenario())
+    picture = cv2.imread(str(tmp_path / "page.png"))
+    assert picture is not None
+    height, width = picture.shape[:2]
+    left, right = picture[60:500, : width // 2], picture[60:500, width // 2 :]
+    assert left.std() > 40  # both videos show a picture
+    assert right.std() > 40
+    assert height > 800
+
+
+def look(url: str, folder: Path) -> None:
+    """Let the page run for five of its own seconds, then take its picture."""
+    command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
+    command += [
+        "--disable-background-networking",
+        f"--user-data-dir={folder / 'profile'}",
+        "--hide-scrollbars",
+    ]
+    command += ["--window-size=1280,1400", "--timeout=8000", f"--screenshot={folder / 'page.png'}", url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=80, check=False)
+    assert done.returncode == 0, done.stderr[-800:]
