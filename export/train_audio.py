@@ -16,11 +16,13 @@ from engine.expression.audio import LOOK_AHEADS_MS, STYLE_SIZE
 from engine.face.model import LIPS, FaceModel, aperture
 from export.audio_data import MELS_PER_STEP, WINDOW_STEPS, Sampler, SpokenClip, targets
 from export.audio_net import AudioNet
+from export.synthetic_speech import SyntheticClip
 
 RATE, WEIGHT_DECAY, BATCH = 1.5e-3, 0.02, 32
 LIP_WEIGHT, SKIN_WEIGHT = 3.0, 0.5
 VELOCITY, OPENING, CLOSURE, VARIATION = 5.0, 0.3, 0.3, 0.15
 CLOSED_CM, SETTLE_STEPS = 0.15, 6
+PHONEME_SHUT, PHONEME_OPEN, SHUT_CM, WIDE_CM = 0.6, 0.1, 0.02, 0.9
 STYLE_SHARE = 0.5  # of samples that are told who speaks; the rest learns the average speaker
 MEMORY = 0.98  # of the running mean of weights
 
@@ -56,13 +58,14 @@ def train_audio_net(
     model: FaceModel,
     *,
     steps: int,
+    synthetic: Sequence[SyntheticClip] = (),
     seed: int = 0,
     on_progress: Callable[[AudioProgress], None] | None = None,
     every: int = 75,
 ) -> tuple[AudioNet, AudioScore]:
     """A trained network and its score at 120 ms look-ahead on the held-out clips."""
     torch.manual_seed(seed)
-    sampler, net = Sampler(clips, seed), _new_net(clips, model)
+    sampler, net = Sampler(clips, synthetic, seed), _new_net(clips, model)
     styles = nn.Embedding(len(sampler.people), STYLE_SIZE)
     nn.init.normal_(styles.weight, std=0.1)
     loss_of = SpeechLoss(model)
@@ -108,13 +111,14 @@ def _loss_of_batch(net: AudioNet, styles: nn.Embedding, sampler: Sampler, loss_o
     ]
     style = torch.stack([torch.zeros(STYLE_SIZE) if who is None else styles.weight[who] for who in told])
     code = torch.eye(len(LOOK_AHEADS_MS))[[s.look_ahead for s in samples]]
-    mels, truth, known = (
+    mels, truth, known, closed, opened = (
         torch.from_numpy(np.stack([getattr(s, name) for s in samples]))
-        for name in ("mels", "expression", "known")
+        for name in ("mels", "expression", "known", "closed", "open")
     )
     predicted = net(mels, code, style, *net.initial_state(BATCH))[0]
-    known[:, :SETTLE_STEPS] = 0
-    result: Tensor = loss_of(predicted, truth, known)
+    for labels in (known, closed, opened):
+        labels[:, :SETTLE_STEPS] = 0
+    result: Tensor = loss_of(predicted, truth, known) + loss_of.of_phonemes(predicted, closed, opened)
     return result
 
 
@@ -141,6 +145,12 @@ class SpeechLoss:
             + CLOSURE * _mean(closure, known)
             + VARIATION * variation.mean()
         )
+
+    def of_phonemes(self, predicted: Tensor, closed: Tensor, opened: Tensor) -> Tensor:
+        """What it costs that lips are not closed where they must be [B, T], or not open where they should."""
+        opening = predicted @ self._opening
+        shut = _mean(torch.relu(opening - SHUT_CM), closed)
+        return PHONEME_SHUT * shut + PHONEME_OPEN * _mean(torch.relu(WIDE_CM - opening), opened)
 
 
 def _mean(value: Tensor, weight: Tensor) -> Tensor:

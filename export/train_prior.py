@@ -22,7 +22,7 @@ from export.losses import Perceptual, psnr_db, render_loss
 from export.prior_net import TEXTURE_CHANNELS, PriorNet, Tier, make_canvas, sample_texture
 from export.render_batch import NO_NOISE, TRAINING_NOISE, Batch, make_batch, reference_order, unproject
 
-NET_RATE, TEXTURE_RATE = 5e-4, 5e-3
+NET_RATE, TEXTURE_RATE = 5e-4, 1.5e-2
 PAIRS = 4
 REFERENCE_SHARE = 0.3  # references are drawn from the most open frames
 
