@@ -184,7 +184,8 @@ class _Page:
                     "min_s": footage.MIN_S,
                     "max_s": footage.MAX_S,
                 },
-                "own": "given" if self._first.video else None,
+                "own": next(reversed(self._uploads), "given" if self._first.video else None),
+                "forgettable": bool(self._uploads),
             }
         )
 

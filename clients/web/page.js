@@ -286,7 +286,7 @@ async function send(video) {
     const query = new URLSearchParams({ consent: byId("consent").checked ? "yes" : "no", name: byId("name").value });
     const answer = await ask(`api/footage?${query}`, { method: "POST", body: video });
     useOwn(answer.footage);
-    byId("own-status").textContent = "Your video is here; it is being learnt.";
+    byId("own-status").textContent = "Your video is here.";
     await speak();
   } catch (error) {
     byId("own-status").textContent = "";
@@ -402,7 +402,7 @@ async function begin() {
   byId("portrait").textContent = choices.portrait;
   byId("statement").textContent = choices.statement;
   if (choices.own) useOwn(choices.own);
-  byId("forget").hidden = true;
+  byId("forget").hidden = !choices.forgettable;
   showCount();
   enableOwn();
 }

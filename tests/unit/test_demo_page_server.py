@@ -154,6 +154,8 @@ def test_own_video_is_taken_with_consent_used_and_forgotten(tmp_path: Path) -> N
         async with client.post(url + "api/footage?consent=yes&name=Ada%20L", data=VIDEO) as answer:
             assert answer.status == 201
             name = (await answer.json())["footage"]
+        async with client.get(url + "api/choices") as answer:  # a page that was loaded again
+            assert (await answer.json())["own"] == name
         asked = {"text": "Hello", "voice": "de", "footage": name}
         async with client.post(url + "api/dub", json=asked) as answer:
             assert answer.status == 202
