@@ -154,6 +154,7 @@ function load(result) {
   const original = byId("sound").querySelector('[value="source"]');
   original.disabled = result.report.footage !== "own";
   if (original.disabled && original.selected) byId("sound").value = "dubbed";
+  byId("credit").hidden = result.report.footage === "own";
   showFacts(result);
   if (playing) dubbed.play().catch(() => {});
 }
