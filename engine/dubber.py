@@ -12,7 +12,7 @@ import numpy as np
 
 from engine.actor.pack import ActorPack
 from engine.arrays import F32, U8
-from engine.composite.blend import border_window, match_colour, paste, read_crop
+from engine.composite.blend import border_window, match_colour, paste
 from engine.errors import NoFaceError
 from engine.expression.audio import LOOK_AHEADS_MS, AudioToExpression
 from engine.expression.speech import SpeechToExpression
@@ -20,7 +20,7 @@ from engine.face.crop import CropBox, crop_pose, follow
 from engine.face.fit import FaceState, Fitter
 from engine.face.model import LANDMARKS, Pose
 from engine.face.presence import Presence, update
-from engine.image.resize import Square
+from engine.image.resize import Square, read_square
 from engine.image.yuv import I420, Colour
 from engine.render.renderer import Rendered, Renderer
 
@@ -161,7 +161,7 @@ class Dubber:
         self, image: I420, box: CropBox, state: FaceState, expression: F32, level: float
     ) -> DebugPictures | None:
         square, size = box.square, self._renderer.size_px
-        source = read_crop(image, square, self._colour, size)
+        source = read_square(image, square, self._colour, size)
         if source is None:
             return None
         pose = crop_pose(state.pose, square, size)

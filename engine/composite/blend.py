@@ -12,22 +12,14 @@ import cv2
 import numpy as np
 
 from engine.arrays import F32, U8
-from engine.image.resize import Square, inside, pad_to, resize
-from engine.image.yuv import I420, Colour, roi_to_rgb, write_roi
+from engine.image.resize import Square, inside, resize
+from engine.image.yuv import I420, Colour, write_roi
 
 REDUCTION = 8
 SMOOTH_SHARE = 0.14  # sigma of the smoothing, share of the crop's side
 NO_RING = 0.06  # weight of a block below which there is nothing to compare
 BORDER_SHARE = 0.06  # of the crop's side: where its mask fades towards the edge
 STRONGEST = 24.0  # grey levels; more than that is not light but another object
-
-
-def read_crop(image: I420, square: Square, colour: Colour, size_px: int) -> U8 | None:
-    """RGB crop uint8 [size_px, size_px, 3] of a frame; None where the square lies outside the picture."""
-    part = inside(square, image.width, image.height)
-    if part is None:
-        return None
-    return np.asarray(resize(pad_to(roi_to_rgb(image, part, colour), part, square), size_px), np.uint8)
 
 
 def match_colour(rgb: U8, source: U8, mask: F32) -> U8:

@@ -1,4 +1,4 @@
-"""Cutting a square out of a picture, and putting it back at its size."""
+"""Cutting a square out of a picture, whole or in planes, at another size."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from engine.arrays import U8, Array
-from engine.image.yuv import Box
+from engine.image.yuv import I420, Box, Colour, _to_rgb_matrix, roi_to_rgb
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,41 @@ def resize(picture: Array, size_px: int) -> Array:
         return picture
     how = cv2.INTER_AREA if picture.shape[0] > size_px else cv2.INTER_CUBIC
     return np.asarray(cv2.resize(picture, (size_px, size_px), interpolation=how))
+
+
+def read_square(image: I420, square: Square, colour: Colour, size_px: int) -> U8 | None:
+    """The even-aligned square of a frame as RGB [size_px, size_px, 3]; None where it lies outside the picture.
+
+    What lies outside repeats the border. A square that shrinks is shrunk plane by plane before its colours are
+    computed, which is the same to a grey level or two (the colours are linear in the planes) and far less work.
+    """
+    part = inside(square, image.width, image.height)
+    if part is None:
+        return None
+    if square.side_px <= size_px:
+        return np.asarray(resize(pad_to(roi_to_rgb(image, part, colour), part, square), size_px), np.uint8)
+    planes = [
+        _shrunk(plane, part, square, step, size_px)
+        for plane, step in ((image.y, 1), (image.u, 2), (image.v, 2))
+    ]
+    offset, matrix = _to_rgb_matrix(colour)
+    affine = np.column_stack([matrix, -matrix @ [offset, 128.0, 128.0]])
+    return np.asarray(cv2.transform(cv2.merge(planes), affine), np.uint8)
+
+
+def _shrunk(plane: U8, part: Box, square: Square, step: int, size_px: int) -> U8:
+    """The square of one plane, which has one sample per `step` pixels, at `size_px`."""
+    piece = plane[
+        part.y // step : -(-(part.y + part.height) // step),
+        part.x // step : -(-(part.x + part.width) // step),
+    ]
+    side, (height, width) = square.side_px // step, piece.shape
+    top, left = (part.y - square.y) // step, (part.x - square.x) // step
+    if (height, width) != (side, side):
+        bottom, right = side - top - height, side - left - width
+        piece = cv2.copyMakeBorder(piece, top, bottom, left, right, cv2.BORDER_REPLICATE)
+    how = cv2.INTER_AREA if side > size_px else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(piece, (size_px, size_px), interpolation=how), np.uint8)
 
 
 def cut(rgb: U8, square: Square, size_px: int) -> U8:

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from engine.arrays import F32, U8
-from engine.composite.blend import STRONGEST, border_window, match_colour, paste, read_crop
-from engine.image.resize import Square
+from engine.composite.blend import STRONGEST, border_window, match_colour, paste
+from engine.image.resize import Square, read_square
 from engine.image.yuv import I420, Colour, rgb_to_i420
 from engine.render.mask import soft_mask
 from tests.support.data import astronaut
@@ -24,30 +24,15 @@ def disc() -> F32:
 
 
 def face() -> U8:
-    crop = read_crop(frame(), FACE, BT709, SIZE)
+    crop = read_square(frame(), FACE, BT709, SIZE)
     assert crop is not None
     return crop
-
-
-def test_crop_shows_the_square() -> None:
-    expected = astronaut()[60:252, 160:352].reshape(SIZE, 2, SIZE, 2, 3).mean((1, 3))
-    assert np.abs(face() - expected).mean() < 2
-
-
-@pytest.mark.parametrize("square", [Square(-60, -40, 192), Square(300, 260, 192), Square(-20, -20, 480)])
-def test_crop_at_the_border_repeats_it(square: Square) -> None:
-    crop = read_crop(frame(), square, BT709, SIZE)
-    assert crop is not None
-    assert crop.shape == (SIZE, SIZE, 3)
-    if square.x < 0:
-        outside = int(-square.x * SIZE / square.side_px) - 2
-        assert np.ptp(crop[:, :outside].astype(int), axis=1).max() <= 2
 
 
 @pytest.mark.parametrize("square", [Square(402, 0, 64), Square(-64, 0, 64), Square(0, 400, 64)])
 def test_outside_the_picture_there_is_nothing(square: Square) -> None:
     image = frame()
-    assert read_crop(image, square, BT709, SIZE) is None
+    assert read_square(image, square, BT709, SIZE) is None
     paste(image, square, BT709, face(), np.ones((SIZE, SIZE), np.float32))
     np.testing.assert_array_equal(image.y, frame().y)
 
@@ -135,6 +120,6 @@ def test_full_mask_shows_the_crop() -> None:
         np.full((SIZE, SIZE, 3), [200, 40, 90], np.uint8),
         np.ones((SIZE, SIZE), np.float32),
     )
-    again = read_crop(image, FACE, BT709, SIZE)
+    again = read_square(image, FACE, BT709, SIZE)
     assert again is not None
     assert np.abs(again[1:-1, 1:-1].astype(int) - [200, 40, 90]).max() <= 3

@@ -4,8 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.arrays import U8, Array
-from engine.image.resize import Square, cut, inside, pad_to, resize
-from engine.image.yuv import Box
+from engine.image.resize import Square, cut, inside, pad_to, read_square, resize
+from engine.image.yuv import I420, Box, Colour, Matrix, rgb_to_i420, roi_to_rgb_reference
+from tests.support.data import astronaut
 
 
 def picture(width: int, height: int) -> U8:
@@ -73,3 +74,36 @@ def test_cut_resizes_what_it_cuts() -> None:
 def test_cut_outside_is_refused() -> None:
     with pytest.raises(ValueError, match="outside a picture of 100 x 50"):
         cut(picture(100, 50), Square(100, 0, 20), 16)
+
+
+def frame(matrix: Matrix = "bt709", full_range: bool = False) -> I420:
+    return rgb_to_i420(astronaut()[:361, :401], Colour(matrix, full_range))  # odd sizes
+
+
+SQUARES = [
+    Square(160, 60, 192),
+    Square(150, 40, 80),
+    Square(-60, -40, 192),
+    Square(300, 260, 180),
+    Square(-20, -20, 480),
+    Square(170, 70, 98),
+]
+
+
+@pytest.mark.parametrize("square", SQUARES)
+@pytest.mark.parametrize(("matrix", "full_range"), [("bt601", True), ("bt709", False), ("bt2020", False)])
+def test_square_of_a_frame_is_that_of_its_colours(square: Square, matrix: Matrix, full_range: bool) -> None:
+    """Shrinking planes and then computing colours is computing colours and then shrinking."""
+    image, colour = frame(matrix, full_range), Colour(matrix, full_range)
+    whole = roi_to_rgb_reference(image, Box(0, 0, image.width, image.height), colour)
+    got = read_square(image, square, colour, 96)
+    assert got is not None
+    assert got.dtype == np.uint8
+    difference = np.abs(got.astype(int) - cut(whole, square, 96))
+    assert difference.mean() < 0.8
+    assert np.quantile(difference, 0.99) <= 4
+
+
+@pytest.mark.parametrize("square", [Square(402, 0, 64), Square(-64, 0, 64), Square(0, 400, 640)])
+def test_square_outside_the_frame_is_nothing(square: Square) -> None:
+    assert read_square(frame(), square, Colour("bt709", False), 96) is None
