@@ -50,10 +50,10 @@ def resize(picture: Array, size_px: int) -> Array:
 
 
 def read_square(image: I420, square: Square, colour: Colour, size_px: int) -> U8 | None:
-    """The even-aligned square of a frame as RGB [size_px, size_px, 3]; None where it lies outside the picture.
+    """An even-aligned square of a frame as RGB [size_px, size_px, 3]; None where it is outside the picture.
 
-    What lies outside repeats the border. A square that shrinks is shrunk plane by plane before its colours are
-    computed, which is the same to a grey level or two (the colours are linear in the planes) and far less work.
+    What lies outside repeats the border. A square that shrinks is shrunk plane by plane before its colours
+    are computed: the same to a grey level or two, as the colours are linear in the planes, and less work.
     """
     part = inside(square, image.width, image.height)
     if part is None:
@@ -71,10 +71,8 @@ def read_square(image: I420, square: Square, colour: Colour, size_px: int) -> U8
 
 def _shrunk(plane: U8, part: Box, square: Square, step: int, size_px: int) -> U8:
     """The square of one plane, which has one sample per `step` pixels, at `size_px`."""
-    piece = plane[
-        part.y // step : -(-(part.y + part.height) // step),
-        part.x // step : -(-(part.x + part.width) // step),
-    ]
+    end_y, end_x = -(-(part.y + part.height) // step), -(-(part.x + part.width) // step)
+    piece: Array = plane[part.y // step : end_y, part.x // step : end_x]
     side, (height, width) = square.side_px // step, piece.shape
     top, left = (part.y - square.y) // step, (part.x - square.x) // step
     if (height, width) != (side, side):
