@@ -17,6 +17,7 @@ from engine.face.model import LANDMARKS, STABLE, FaceModel, Pose, aperture
 DEPTH_WEIGHT = 0.25  # MediaPipe's z is a guess, x and y are measurements
 RIDGE = 0.02  # in units of the mean curvature of the fit
 LOWER_POSE_WEIGHT = 0.15  # the lower face's say in the second pose
+SMALLEST_SCALE_PX = 0.1  # a face of 2 px
 REST_SHARE = 0.12  # the most closed frames, that define the neutral
 
 
@@ -74,12 +75,14 @@ class Fitter:
         """The face state of landmarks [468 or 478, 3] px.
 
         Raises:
-            NoFaceError: the landmarks are not finite (the tracker found no face in this frame).
+            NoFaceError: the landmarks are not finite (the tracker found no face), or fall on one point.
         """
         points = np.asarray(landmarks[:LANDMARKS], np.float64)
         if not np.isfinite(points).all():
             raise NoFaceError("no face in this frame: its landmarks are not finite")
         pose = procrustes(self.neutral, points, self._stable)
+        if pose.scale_px < SMALLEST_SCALE_PX:
+            raise NoFaceError("no face in this frame: its landmarks fall on one point")
         expression = self._expression(pose.undo(points))
         pose = procrustes(self._expressed(expression), points, self._everywhere)
         canonical = pose.undo(points)

@@ -2,6 +2,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from engine.arrays import F32, Bool
 from engine.dubber import DubbedFrame, Dubber
@@ -241,3 +243,33 @@ def test_debug_pictures_on_demand(renderer: Renderer, offline: list[DubbedFrame]
     assert last is not None
     assert not np.array_equal(first.rendered, last.rendered), "every frame's pictures are its own"
     assert last.mask[0].max() == last.mask[:, -1].max() == 0
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    st.floats(0.01, 150),
+    st.floats(-180, 180),
+    st.floats(-180, 180),
+    st.floats(-2000, 2000),
+    st.floats(-2000, 2000),
+    st.floats(0, 5),
+)
+def test_any_head_leaves_a_frame(
+    renderer: Renderer, scale_px: float, yaw_deg: float, roll_deg: float, x: float, y: float, opening: float
+) -> None:
+    one = pose(scale_px=scale_px, yaw_deg=yaw_deg, roll_deg=roll_deg, x_px=x, y_px=y)
+    dubber = make(renderer, tracked=True)
+    for index in range(2):
+        dubber.push_video(picture(0), index / RATE_HZ, landmarks(one, opened(opening)))
+        frame = dubber.step()
+        assert frame is not None
+        assert frame.image.y.shape == (HEIGHT, WIDTH)
+
+
+def test_landmarks_on_one_point_are_no_face(renderer: Renderer) -> None:
+    dubber = make(renderer, tracked=True)
+    dubber.push_video(picture(0), 0.0, np.full((478, 3), 7, np.float32))
+    frame = dubber.step()
+    assert frame is not None
+    assert frame.shown == "no face"
+    assert same(frame.image, picture(0))
