@@ -2,8 +2,9 @@
 
 import sys
 from collections.abc import Sequence
+from functools import cache
 from types import ModuleType
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -41,6 +42,17 @@ def import_openvino() -> ModuleType:
     return module
 
 
+@cache
+def _core(openvino: ModuleType) -> Any:
+    """The library's root object, one for the process and never destroyed.
+
+    Each one installs a stack for signal handlers and at its end puts back the one it found, even if that has
+    been unmapped: after two that end in the order in which they began, the next signal, such as Ctrl-C, is
+    a segmentation fault (measured with 2026.4.1).
+    """
+    return openvino.Core()
+
+
 def version() -> str:
     """Version of the library.
 
@@ -76,7 +88,7 @@ class OpenVinoNetwork(CheckedNetwork):
             "ENABLE_CPU_PINNING": "NO",
         }
         with library_errors(NAME, "opening a graph", _ERRORS):
-            core = openvino.Core()
+            core = _core(openvino)
             compiled = core.compile_model(core.read_model(graph.model), "CPU", config)
             self._request = compiled.create_infer_request()
 
