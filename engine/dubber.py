@@ -13,8 +13,8 @@ import numpy as np
 from engine.actor.pack import ActorPack
 from engine.arrays import F32, U8
 from engine.composite.blend import border_window, match_colour, paste
-from engine.errors import NoFaceError
-from engine.expression.audio import LOOK_AHEADS_MS, AudioToExpression
+from engine.errors import ActorPackError, NoFaceError
+from engine.expression.audio import LOOK_AHEADS_MS, STYLE_SIZE, AudioToExpression
 from engine.expression.speech import SpeechToExpression
 from engine.face.crop import CropBox, crop_pose, follow
 from engine.face.fit import FaceState, Fitter
@@ -87,6 +87,10 @@ class Dubber:
         tracked: drive with the frames' own expression (self-reenactment) instead of sound.
         silence: what shows while nobody speaks: lips closed, or the source frame.
         keep_debug: attach the steps' pictures to every frame.
+
+    Raises:
+        ActorPackError: the actor's style is not one that the speech model knows.
+        ValueError: a look-ahead that the speech model does not know.
     """
 
     def __init__(
@@ -102,6 +106,8 @@ class Dubber:
     ) -> None:
         self._renderer, self._colour, self._silence, self._keep_debug = renderer, colour, silence, keep_debug
         self._fitter = Fitter(renderer.model, actor.neutral[:LANDMARKS])
+        if actor.style.shape != (STYLE_SIZE,):
+            raise ActorPackError(f"the actor pack's style has {len(actor.style)} numbers, not {STYLE_SIZE}")
         style = actor.style if actor.style.any() else None
         self._speech = None if tracked else SpeechToExpression(AudioToExpression(look_ahead_ms, style))
         self._waiting: deque[_Waiting] = deque()

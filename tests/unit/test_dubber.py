@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from engine.arrays import F32, Bool
 from engine.dubber import DubbedFrame, Dubber
+from engine.errors import ActorPackError
 from engine.face.model import Pose
 from engine.image.yuv import I420, Colour
 from engine.render.renderer import Renderer, open_renderer
@@ -273,3 +274,9 @@ def test_landmarks_on_one_point_are_no_face(renderer: Renderer) -> None:
     assert frame is not None
     assert frame.shown == "no face"
     assert same(frame.image, picture(0))
+
+
+def test_a_style_that_the_speech_model_does_not_know_is_refused(renderer: Renderer) -> None:
+    strange = replace(ACTOR, style=np.ones(3, np.float32))
+    with pytest.raises(ActorPackError, match="style has 3 numbers, not 8"):
+        Dubber(strange, renderer, BT709)
