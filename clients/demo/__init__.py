@@ -1,6 +1,7 @@
 """The product running on this machine from nothing: a portrait, a voice, a dub, and a page to see them."""
 
 import asyncio
+import signal
 import sys
 import webbrowser
 from collections.abc import Callable
@@ -43,7 +44,7 @@ class DemoOptions:
 
 
 def main(options: DemoOptions, say: Say | None = None) -> int:
-    """Run the demonstration; with the page, until Ctrl-C.
+    """Run the demonstration; with the page, until Ctrl-C or SIGTERM.
 
     Args:
         options: what to show and where.
@@ -96,11 +97,15 @@ async def _serve(request: "DemoRequest", options: DemoOptions, say: Say) -> None
     from clients.demo.page_server import ServerOptions, demo_server
 
     async with demo_server(ServerOptions(request, options.port, options.out)) as url:
+        stop = asyncio.Event()
+        # A plain `kill` must also remove the user's videos; Windows has no such signal handlers.
+        with suppress(NotImplementedError):
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
         say(f"The demonstration is at {url}")
         say("It answers only to this machine. End it with Ctrl-C.")
         if options.open_browser:
             await asyncio.to_thread(webbrowser.open, url)
-        await asyncio.Event().wait()
+        await stop.wait()
 
 
 def _to_stderr(line: str) -> None:

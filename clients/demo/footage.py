@@ -3,6 +3,7 @@
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import islice
@@ -15,6 +16,7 @@ from engine.arrays import U8
 from engine.errors import MediaError
 from engine.image.yuv import I420
 from engine.media import VideoFrame, VideoInfo, open_video, open_writer, probe, read_dub_audio
+from engine.models import cache_dir
 
 RATE = Fraction(25)
 MAX_S = 60.0
@@ -89,6 +91,22 @@ def duration_s(path: str | os.PathLike[str]) -> float:
     if seconds is None:
         raise MediaError(f"{path} does not say how long it is")
     return seconds
+
+
+def forget_tracks(folder: Path, max_s: float) -> None:
+    """Remove what the tracker keeps, in its cache, of the videos below a folder: where their faces are.
+
+    Args:
+        folder: searched for .mp4 files.
+        max_s: the limit with which some of them were tracked.
+    """
+    from engine.face.track import cache_key
+
+    tracks = cache_dir() / "tracks"
+    for video in folder.rglob("*.mp4"):
+        for limit in (None, max_s):
+            with suppress(OSError, MediaError):
+                (tracks / f"{cache_key(video, None, limit)}.safetensors").unlink(missing_ok=True)
 
 
 def _on_grid(reader: Iterable[VideoFrame], time_base: Fraction) -> Iterator[I420]:

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -115,7 +116,12 @@ def run_demo(
     out_dir = _folder(request.out_dir)
     seconds: dict[str, float] = {}
     now_iso = datetime.now(UTC).isoformat()
-    sound, spoken = _timed(seconds, "speech", lambda: _sound(request, out_dir, on_progress))
+    try:
+        sound, spoken = _timed(seconds, "speech", lambda: _sound(request, out_dir, on_progress))
+    except LivedubError:
+        with suppress(OSError):
+            out_dir.rmdir()  # unless it holds something
+        raise
     clip, notes = _timed(seconds, "footage", lambda: _clip(request, on_progress))
     source, length_s = out_dir / "source.mp4", spoken["audio_s"] + _TAIL_S
     _timed(seconds, "source", lambda: _source(request, clip, source, length_s, on_progress))

@@ -19,7 +19,7 @@ from typing import Any
 from aiohttp import web
 
 from clients.demo import footage, portrait, speech
-from clients.demo.job import DEFAULT_TEXT, DEFAULT_VOICE, DemoRequest
+from clients.demo.job import ACTOR_S, DEFAULT_TEXT, DEFAULT_VOICE, DemoRequest
 from clients.demo.languages import FEATURED
 from clients.demo.runner import Board, Jobs
 from engine.actor.consent import ANY_LANGUAGE, ConsentRecord
@@ -91,6 +91,7 @@ async def demo_server(options: ServerOptions, *, run: Callable[..., Any] | None 
                 worker.cancel()
         finally:
             await runner.cleanup()
+            footage.forget_tracks(work_dir, ACTOR_S)
 
 
 async def _start(site: web.TCPSite, port: int) -> None:
@@ -231,9 +232,8 @@ class _Page:
         for video, _ in self._uploads.values():
             video.unlink(missing_ok=True)
         self._uploads.clear()
-        shutil.rmtree(self._work_dir / "own", ignore_errors=True)
-        for run in self._runs:
-            shutil.rmtree(self._work_dir / run, ignore_errors=True)
+        for folder in ("own", *(path.name for path in self._work_dir.glob("run-*"))):
+            self._remove(folder)
         self._runs.clear()
         self.board.update(result=None, error=None)
         return web.json_response({})
@@ -248,13 +248,17 @@ class _Page:
         run = f"run-{secrets.token_hex(6)}"
         self.jobs.submit(replace(job, out_dir=self._work_dir / run, keep_dir=self._work_dir / "own"))
 
+    def _remove(self, folder: str) -> None:
+        footage.forget_tracks(self._work_dir / folder, ACTOR_S)
+        shutil.rmtree(self._work_dir / folder, ignore_errors=True)
+
     def _publish(self, request: DemoRequest, result: dict[str, Any]) -> dict[str, Any]:
         """Make a result known to the page and remove the oldest."""
         run, file = request.out_dir.name, Path(result["dubbed"]).name
         if run not in self._runs:
             self._runs.append(run)
         while len(self._runs) > _RESULTS_KEPT:
-            shutil.rmtree(self._work_dir / self._runs.pop(0), ignore_errors=True)
+            self._remove(self._runs.pop(0))
         return {
             "id": f"{run}/{file}",
             "run": run,

@@ -2,8 +2,11 @@
 
 import asyncio
 import json
+import os
 import shutil
+import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -78,6 +81,22 @@ def test_from_nothing_to_a_face_that_speaks(tmp_path: Path, own_cache: Path) -> 
     assert again.report["actor_was_there"]
     assert len(previews) == 1
     assert all(np.array_equal(a, b) for a, b in zip(dubbed, luma(again.dubbed), strict=True))
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_ending_it_leaves_nothing_of_the_user_behind(tmp_path: Path, how: signal.Signals) -> None:
+    program = "import sys; from clients.demo import *; sys.exit(main(DemoOptions()))"
+    environment = os.environ | {"TMPDIR": str(tmp_path), "LIVEDUB_CACHE": str(tmp_path / "cache")}
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stderr is not None
+        assert "http://127.0.0.1:" in process.stderr.readline()
+        assert list(tmp_path.glob("livedub-demo-*"))
+        assert "Ctrl-C" in process.stderr.readline()
+        process.send_signal(how)
+        assert process.wait(30) == 0
+    assert not list(tmp_path.glob("livedub-demo-*"))
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here to look at the page with")

@@ -84,6 +84,7 @@ def test_a_sound_of_more_than_a_minute_is_refused(tmp_path: Path) -> None:
     sound = write_sound(tmp_path / "long.wav", tone(61.0, 8000), 8000)
     with pytest.raises(InputError, match="61 s"):
         run_demo(DemoRequest(out_dir=tmp_path / "out", audio=sound), ignore)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_that_cannot_be_made_is_an_input_error(tmp_path: Path) -> None:

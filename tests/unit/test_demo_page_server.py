@@ -11,11 +11,13 @@ import pytest
 from yarl import URL
 
 from clients.demo import page_server
-from clients.demo.job import DemoRequest
+from clients.demo.job import ACTOR_S, DemoRequest
 from clients.demo.page_server import ServerOptions, demo_server
 from clients.demo.runner import Take
 from engine.actor.consent import ConsentRecord
 from engine.errors import OutputError
+from engine.face.track import cache_key
+from engine.models import cache_dir
 
 Scenario = Callable[[aiohttp.ClientSession, str], Awaitable[None]]
 VIDEO = b"0123456789" * 1000
@@ -35,6 +37,11 @@ class Runs:
         if request.video and request.keep_dir:
             request.keep_dir.mkdir(exist_ok=True)
             shutil.copy(request.video, request.keep_dir / "learnt.actor")
+            prepared = request.keep_dir / "footage.mp4"
+            prepared.write_bytes(VIDEO + b"prepared")
+            track = cache_dir() / "tracks" / f"{cache_key(prepared, None, ACTOR_S)}.safetensors"
+            track.parent.mkdir(parents=True, exist_ok=True)
+            track.write_bytes(b"where the face is")
         return {"report": {"frames": len(self.requests)}, "dubbed": str(request.out_dir / "dubbed.mp4")}
 
 
@@ -149,7 +156,11 @@ def test_a_wrong_request_is_answered_in_words(tmp_path: Path, body: bytes, words
     assert len(serve(tmp_path, scenario).requests) == 1
 
 
-def test_own_video_is_taken_with_consent_used_and_forgotten(tmp_path: Path) -> None:
+def test_own_video_is_taken_with_consent_used_and_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIVEDUB_CACHE", str(tmp_path / "cache"))
+
     async def scenario(client: aiohttp.ClientSession, url: str) -> None:
         async with client.post(url + "api/footage?consent=yes&name=Ada%20L", data=VIDEO) as answer:
             assert answer.status == 201
@@ -161,8 +172,10 @@ def test_own_video_is_taken_with_consent_used_and_forgotten(tmp_path: Path) -> N
             assert answer.status == 202
         await result(client, url, 2)
         assert (tmp_path / "work" / "own" / "learnt.actor").read_bytes() == VIDEO
+        assert len(os.listdir(tmp_path / "cache" / "tracks")) == 1
         async with client.delete(url + "api/footage") as answer:
             assert answer.status == 200
+        assert not os.listdir(tmp_path / "cache" / "tracks")
         assert not [path for path in (tmp_path / "work").rglob("*") if path.is_file()]
         async with client.post(url + "api/dub", json=asked) as answer:
             assert "not here" in await error(answer)
