@@ -12,12 +12,13 @@ from time import monotonic
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from engine.actor.consent import ConsentRecord
 from engine.actor.pack import ActorPack, Manifest, write_pack
 from engine.arrays import F32, U8
-from engine.errors import MediaError
+from engine.errors import BackendUnavailable, MediaError
 from engine.expression.audio import STYLE_SIZE
 from engine.face.fit import Fitter, person_neutral
 from engine.face.model import ASSET as FACE_MODEL_ASSET
@@ -25,12 +26,13 @@ from engine.face.model import INNER_LIPS, LANDMARKS, LIPS, FaceModel, load_face_
 from engine.face.track import to_rgb, track_video
 from engine.media import open_video
 from engine.render.renderer import PRIOR_ASSETS, asset_sha256
+from export.adapt_metrics import Metrics, crop_metrics
 from export.dataset import FaceClip, crop_clip
 from export.losses import psnr_db, render_loss
 from export.perceptual import load_perceptual
 from export.prior_assets import PREFIX, load_prior
 from export.prior_net import TIERS, Tier
-from export.render_batch import NO_NOISE, TRAINING_NOISE, make_batch, reference_order, unproject
+from export.render_batch import NO_NOISE, TRAINING_NOISE, Batch, Noise, make_batch, reference_order, unproject
 from export.train_prior import Prior
 
 Progress = Callable[[str, int, int | None], None]
@@ -70,14 +72,17 @@ class AdaptOptions:
 
 @dataclass(frozen=True)
 class AdaptReport:
-    """What was done: seconds and frames used, steps, time, and held-out metrics before and after."""
+    """What was done: seconds and frames used, steps, time, and held-out metrics before and after.
+
+    The metrics have the names of `livedub evaluate`; null is what crops alone cannot tell.
+    """
 
     seconds_used: float
     frames: int
     steps: int
     wall_s: float
-    before: dict[str, float]
-    after: dict[str, float]
+    before: Metrics
+    after: Metrics
 
 
 @dataclass(frozen=True)
@@ -106,12 +111,18 @@ def adapt(
     prior = load_prior(tier)
     order = reference_order(footage.clip, model)
     learner = _Learner(prior, footage.clip, model, order, options)
-    before = learner.measure()
+    before = learner.metrics()
     learner.run(on_progress)
-    after = learner.best_score
+    after = learner.metrics()
     pack = _pack(learner, footage, options, out, now_iso, after)
     write_pack(pack, out)
     return AdaptReport(footage.seconds, len(footage.clip), options.steps, monotonic() - began, before, after)
+
+
+def _device(name: str) -> torch.device:
+    if name == "cuda" and not torch.cuda.is_available():
+        raise BackendUnavailable("no CUDA device that torch can use: leave out --device cuda")
+    return torch.device(name)
 
 
 def _seed(seed: int) -> None:
@@ -180,8 +191,9 @@ class _Learner:
     def __init__(
         self, prior: Prior, clip: FaceClip, model: FaceModel, order: np.ndarray, options: AdaptOptions
     ) -> None:
-        self.prior, self.clip, self.model, self.options = prior, clip, model, options
-        self.device = torch.device(options.device)
+        self.device = _device(options.device)
+        self.prior, self.clip, self.model, self.options = prior.to(self.device), clip, model, options
+        self.perceptual = load_perceptual().to(self.device)
         count = len(clip)
         held = max(1, round(count * HELD_OUT_SHARE)) if count >= MIN_FRAMES else 0
         self.training = np.arange(count - held)
@@ -195,12 +207,12 @@ class _Learner:
 
     def _start(self) -> torch.Tensor:
         """The prior's mean texture, with the person's own colours where they were seen."""
-        texture = self.prior.mean.detach().clone()
+        texture = self.prior.mean.detach().cpu().clone()
         colour, weight = unproject(self.clip, self.model, self.prior.tier.texture_px, end=len(self.training))
         own = torch.from_numpy(colour * 2 - 1).permute(2, 0, 1)
         seen = torch.from_numpy(np.minimum(weight, 1))
         texture[:3] += (own - texture[:3]) * seen
-        return texture
+        return texture.to(self.device)
 
     def _weights(self) -> dict[str, torch.Tensor]:
         return {name: tensor.detach().clone() for name, tensor in self.prior.net.state_dict().items()}
@@ -208,10 +220,7 @@ class _Learner:
     @torch.no_grad()
     def measure(self) -> dict[str, float]:
         """PSNR of hole and mouth on the held-out frames, dB."""
-        chosen = self.held_out[:: max(1, len(self.held_out) // 12)]
-        batch = make_batch(
-            [self.clip], [(0, int(i), self.reference) for i in chosen], self.model, NO_NOISE, self._rng
-        )
+        batch = self._batch(self._some_held_out(), NO_NOISE)
         picture, _ = self.prior.render(batch, self.texture[None])
         hole = (batch.mask > 0).float()
         return {
@@ -219,11 +228,24 @@ class _Learner:
             "mouth_psnr_db": psnr_db(picture, batch.target, batch.mouth),
         }
 
+    @torch.no_grad()
+    def metrics(self) -> Metrics:
+        """The metrics of `livedub evaluate` on the held-out frames, as far as crops can tell."""
+        batch = self._batch(self._some_held_out(), NO_NOISE)
+        picture, _ = self.prior.render(batch, self.texture[None])
+        return crop_metrics(picture, batch, self.perceptual)
+
+    def _some_held_out(self) -> NDArray[np.int64]:
+        return self.held_out[:: max(1, len(self.held_out) // 12)]
+
+    def _batch(self, frames: NDArray[np.int64], noise: Noise) -> Batch:
+        chosen = [(0, int(frame), self.reference) for frame in frames]
+        return make_batch([self.clip], chosen, self.model, noise, self._rng).to(self.device)
+
     def run(self, on_progress: Progress) -> None:
-        """Optimise; ends with the best state in `best_texture`, `best_weights`, `best_score`."""
+        """Optimise; ends with the best state, in `texture` and the network."""
         steps, first = self.options.steps, int(self.options.steps * TEXTURE_SHARE)
         self.best_score = self.measure()
-        perceptual = load_perceptual()
         optimiser = torch.optim.Adam(
             [
                 {"params": [self.texture], "start": TEXTURE_RATE},
@@ -236,21 +258,21 @@ class _Learner:
                 optimiser.param_groups, (1.0, 0.0 if step < first else 1.0), strict=True
             ):
                 group["lr"] = group["start"] * decay * factor
-            self._step(optimiser, perceptual)
+            self._step(optimiser)
             on_progress("adapt", step + 1, steps)
             if (step + 1) % CHECK_EVERY == 0 or step + 1 == steps:
                 self._keep_best(step >= first)
+        self.prior.net.load_state_dict(self.best_weights)
+        with torch.no_grad():
+            self.texture.copy_(self.best_texture)
 
-    def _step(self, optimiser: torch.optim.Optimizer, perceptual: nn.Module) -> None:
-        frames = self._rng.choice(self.training, BATCH)
-        batch = make_batch(
-            [self.clip], [(0, int(i), self.reference) for i in frames], self.model, TRAINING_NOISE, self._rng
-        )
+    def _step(self, optimiser: torch.optim.Optimizer) -> None:
+        batch = self._batch(self._rng.choice(self.training, BATCH), TRAINING_NOISE)
         picture, sampled = self.prior.render(batch, self.texture[None])
 
         def distance(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
             with torch.autocast(a.device.type, dtype=torch.bfloat16):
-                result: torch.Tensor = perceptual(a, b)
+                result: torch.Tensor = self.perceptual(a, b)
                 return result
 
         loss = render_loss(
@@ -274,13 +296,15 @@ def _pack(
     options: AdaptOptions,
     out: Path,
     now_iso: str,
-    after: dict[str, float],
+    after: Metrics,
 ) -> ActorPack:
     model, tier = learner.model, learner.prior.tier
     name = options.name or out.stem
     shape = model.extend(footage.neutral + footage.mean_residual)
     neutral = model.extend(footage.neutral)
-    weights = {PREFIX + key: value.numpy().astype(np.float16) for key, value in learner.best_weights.items()}
+    weights = {
+        PREFIX + key: value.cpu().numpy().astype(np.float16) for key, value in learner.best_weights.items()
+    }
     return ActorPack(
         manifest=Manifest(
             name=name,
@@ -291,11 +315,11 @@ def _pack(
             image_size_px=tier.size_px,
             seconds_used=footage.seconds,
             consent=options.consent or attestation(name, now_iso),
-            metrics=after,
+            metrics={key: value for key, value in after.items() if value is not None},
         ),
         neutral=neutral,
         mean_residual=(shape - neutral).astype(np.float32),
-        texture=learner.best_texture.numpy().astype(np.float16),
+        texture=learner.best_texture.cpu().numpy().astype(np.float16),
         style=np.zeros(STYLE_SIZE, np.float32),
         references=learner.clip.crops[[learner.reference]],
         weights=weights if learner.changed else {},

@@ -18,7 +18,7 @@ from export.synthetic_speech import SyntheticClip, labels_at
 
 WINDOW_STEPS = 64  # of a training sample: 2.56 s
 MELS_PER_STEP = STEP_MS // 10
-SILENCE_SHARE, SYNTHETIC_SHARE = 0.08, 0.2
+SILENCE_SHARE = 0.08
 LARGEST_LAG_MS = 160.0  # an estimated offset beyond this is not believed
 MIN_FOUND, MIN_FRAMES = 0.9, 40
 
@@ -113,12 +113,12 @@ class Sampler:
         weight = np.array([len(clip.expression) / said[clip.identity] ** 0.5 for clip in clips])
         self._weight = weight / weight.sum()
 
-    def draw(self) -> Sample:
+    def draw(self, synthetic_share: float = 0.0) -> Sample:
         """The next sample; a share of them is silence with noise, a share is synthetic."""
         kind = self.rng.random()
         if kind < SILENCE_SHARE:
             return self._silence()
-        if kind < SILENCE_SHARE + SYNTHETIC_SHARE and self._synthetic:
+        if kind < SILENCE_SHARE + synthetic_share and self._synthetic:
             return self._spoken_by_machine()
         clip = self.clips[self.rng.choice(len(self.clips), p=self._weight)]
         look_ahead = int(self.rng.integers(len(LOOK_AHEADS_MS)))

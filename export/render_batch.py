@@ -1,7 +1,7 @@
 """Batches for training the renderer: geometry rasterised on the fly, with noise as the tracker makes it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import cv2
 import numba
@@ -49,6 +49,15 @@ class Batch:
     covered: Tensor
     mask: Tensor
     mouth: Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same on a device."""
+        moved = {
+            field.name: getattr(self, field.name).to(device)
+            for field in fields(self)
+            if field.name != "clips"
+        }
+        return replace(self, **moved)
 
 
 def reference_order(clip: FaceClip, model: FaceModel) -> NDArray[np.int64]:

@@ -22,7 +22,8 @@ RATE, WEIGHT_DECAY, BATCH = 1.5e-3, 0.02, 32
 LIP_WEIGHT, SKIN_WEIGHT = 3.0, 0.5
 VELOCITY, OPENING, CLOSURE, VARIATION = 5.0, 0.3, 0.3, 0.15
 CLOSED_CM, SETTLE_STEPS = 0.15, 6
-PHONEME_SHUT, PHONEME_OPEN, SHUT_CM, WIDE_CM = 0.6, 0.1, 0.02, 0.9
+PHONEME_SHUT, PHONEME_OPEN, SHUT_CM, WIDE_CM = 0.12, 0.02, 0.02, 0.9
+SYNTHETIC_SHARE, SYNTHETIC_FROM = 0.15, 0.6  # of samples; from this share of the steps on
 STYLE_SHARE = 0.5  # of samples that are told who speaks; the rest learns the average speaker
 MEMORY = 0.98  # of the running mean of weights
 
@@ -77,7 +78,8 @@ def train_audio_net(
             group["lr"] = (
                 RATE * min(1, (step + 1) / 50) * (0.03 + 0.97 * 0.5 * (1 + np.cos(np.pi * step / steps)))
             )
-        loss = _loss_of_batch(net, styles, sampler, loss_of)
+        share = SYNTHETIC_SHARE if step >= SYNTHETIC_FROM * steps else 0.0
+        loss = _loss_of_batch(net, styles, sampler, loss_of, share)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
@@ -104,8 +106,10 @@ def _new_net(clips: Sequence[SpokenClip], model: FaceModel) -> AudioNet:
     return net
 
 
-def _loss_of_batch(net: AudioNet, styles: nn.Embedding, sampler: Sampler, loss_of: "SpeechLoss") -> Tensor:
-    samples = [sampler.draw() for _ in range(BATCH)]
+def _loss_of_batch(
+    net: AudioNet, styles: nn.Embedding, sampler: Sampler, loss_of: "SpeechLoss", synthetic_share: float
+) -> Tensor:
+    samples = [sampler.draw(synthetic_share) for _ in range(BATCH)]
     told = [
         s.speaker if s.speaker is not None and sampler.rng.random() < STYLE_SHARE else None for s in samples
     ]

@@ -42,7 +42,7 @@ class SpeechToExpression:
 
     def __init__(self, network: AudioToExpression, *, rests: bool = True) -> None:
         self._network, self._rests = network, rests
-        self._mel, self._gate = LogMel(), SpeechGate(release_ms=RELEASE_MS)
+        self._mel, self._gate = LogMel(), SpeechGate(release_ms=RELEASE_MS + network.look_ahead_ms)
         self._reblocker = Reblocker(STEP_SAMPLES)
         self._pending = self._reblocker.initial_state()
         self._mel_state, self._state = self._mel.initial_state(1), network.initial_state(1)

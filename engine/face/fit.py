@@ -15,10 +15,11 @@ from engine.errors import NoFaceError
 from engine.face.model import LANDMARKS, STABLE, FaceModel, Pose, aperture
 
 DEPTH_WEIGHT = 0.25  # MediaPipe's z is a guess, x and y are measurements
-RIDGE = 0.02  # in units of the mean curvature of the fit
+RIDGE = 0.002  # in units of the mean curvature of the fit
 LOWER_POSE_WEIGHT = 0.15  # the lower face's say in the second pose
 SMALLEST_SCALE_PX = 0.1  # a face of 2 px
 REST_SHARE = 0.12  # the most closed frames, that define the neutral
+REST_GAP_CM = 0.2  # lips further apart than this are not at rest
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,4 +124,8 @@ def person_neutral(model: FaceModel, landmarks: F32) -> F32:
     if len(seen) == 0:
         raise NoFaceError("no face in any frame: check that the video shows one person's face")
     first = np.median(canonicalise(seen, model.canonical), axis=0)
-    return rest_shape(canonicalise(seen, first)).astype(np.float32)
+    rest = rest_shape(canonicalise(seen, first))
+    gap = float(aperture(rest)) - REST_GAP_CM
+    if gap > 0:  # lips that were never seen closed: the model knows how they close
+        rest -= gap * np.tensordot(model.jaw_open, model.basis[:, :LANDMARKS], 1)
+    return rest.astype(np.float32)
