@@ -7,7 +7,6 @@ import typer
 
 from clients.console import check_place
 from clients.options import Json, Verbose, check_ending, check_report, console_of, give, needed_packages
-from engine.arrays import F32
 from engine.errors import InputError
 
 Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="The folder of footage, with its lists.")]
@@ -81,16 +80,8 @@ def audio(
     with needed_packages():
         from export.jobs import train_audio
     with console_of(ctx).progress() as on_progress:
-        report = train_audio(data, out, steps=steps, seed=seed, on_progress=on_progress, speak=_speak)
+        report = train_audio(data, out, steps=steps, seed=seed, on_progress=on_progress)
     give(ctx, f"{out} is written", report, json)
-
-
-def _speak(text: str, voice: str) -> tuple[F32, int, list[tuple[int, str]]]:
-    """A text as sound, with the times of its phonemes, for training."""
-    from clients.demo.speech import speak
-
-    spoken = speak(text, voice)
-    return spoken.samples, spoken.rate_hz, [(sound.start_ms, sound.ipa) for sound in spoken.phonemes]
 
 
 def check_data(folder: Path) -> None:

@@ -14,11 +14,11 @@ from engine.face.model import FaceModel
 from engine.face.track import FaceTrack, track_video
 from engine.media import read_audio
 from export.dataset import Clip
-from export.synthetic_speech import SyntheticClip, labels_at
 
 WINDOW_STEPS = 64  # of a training sample: 2.56 s
 MELS_PER_STEP = STEP_MS // 10
 SILENCE_SHARE = 0.08
+ONSET_S = 0.15  # lips leave rest this long before the first sound, at most
 LARGEST_LAG_MS = 160.0  # an estimated offset beyond this is not believed
 MIN_FOUND, MIN_FRAMES = 0.9, 40
 
@@ -88,15 +88,12 @@ class Sample:
     Attributes:
         mels: float32 [4 T, 80].
         expression: float32 [T, E]; known: float32 [T], 0 or 1, where it is.
-        closed, open: float32 [T], 0 or 1, where phonemes say that the lips are.
         look_ahead: index into LOOK_AHEADS_MS; speaker: index of the person, None if unknown.
     """
 
     mels: F32
     expression: F32
     known: F32
-    closed: F32
-    open: F32
     look_ahead: int
     speaker: int | None
 
@@ -104,8 +101,8 @@ class Sample:
 class Sampler:
     """Draws disturbed windows of clips; people weigh by the square root of how much they say."""
 
-    def __init__(self, clips: Sequence[SpokenClip], synthetic: Sequence[SyntheticClip], seed: int) -> None:
-        self.clips, self._synthetic, self.rng = clips, synthetic, np.random.default_rng(seed)
+    def __init__(self, clips: Sequence[SpokenClip], seed: int) -> None:
+        self.clips, self.rng = clips, np.random.default_rng(seed)
         self.people = sorted({clip.identity for clip in clips})
         said = {
             person: sum(len(c.expression) for c in clips if c.identity == person) for person in self.people
@@ -113,13 +110,10 @@ class Sampler:
         weight = np.array([len(clip.expression) / said[clip.identity] ** 0.5 for clip in clips])
         self._weight = weight / weight.sum()
 
-    def draw(self, synthetic_share: float = 0.0) -> Sample:
-        """The next sample; a share of them is silence with noise, a share is synthetic."""
-        kind = self.rng.random()
-        if kind < SILENCE_SHARE:
+    def draw(self) -> Sample:
+        """The next sample; a share of them is silence with noise, whose answer is lips at rest."""
+        if self.rng.random() < SILENCE_SHARE:
             return self._silence()
-        if kind < SILENCE_SHARE + synthetic_share and self._synthetic:
-            return self._spoken_by_machine()
         clip = self.clips[self.rng.choice(len(self.clips), p=self._weight)]
         look_ahead = int(self.rng.integers(len(LOOK_AHEADS_MS)))
         speed = self.rng.uniform(0.88, 1.14)
@@ -128,20 +122,11 @@ class Sampler:
         )
         window, first_s = self._window(faster.mels)
         expression, known = targets(faster, first_s, WINDOW_STEPS, LOOK_AHEADS_MS[look_ahead])
-        nothing = np.zeros(WINDOW_STEPS, np.float32)
-        who = self.people.index(clip.identity)
-        return Sample(self._disturbed(window), expression, known, nothing, nothing, look_ahead, who)
-
-    def _spoken_by_machine(self) -> Sample:
-        clip = self._synthetic[int(self.rng.integers(len(self._synthetic)))]
-        look_ahead, speed = int(self.rng.integers(len(LOOK_AHEADS_MS))), self.rng.uniform(0.85, 1.2)
-        window, first_s = self._window(_stretched(clip.mels, speed))
         times = first_s + (np.arange(WINDOW_STEPS) + 1) * STEP_MS / 1000 - LOOK_AHEADS_MS[look_ahead] / 1000
-        closed, opened = (labels_at(labels, times * speed) for labels in (clip.closed, clip.open))
-        size = self.clips[0].expression.shape[1]
-        unknown = np.zeros(WINDOW_STEPS, np.float32)
-        rest = np.zeros((WINDOW_STEPS, size), np.float32)
-        return Sample(self._disturbed(window), rest, unknown, closed, opened, look_ahead, None)
+        quiet = times < min(0.0, faster.time_s[0]) - ONSET_S
+        expression[quiet], known[quiet] = 0, 1
+        who = self.people.index(clip.identity)
+        return Sample(self._disturbed(window), expression, known, look_ahead, who)
 
     def _silence(self) -> Sample:
         level = self.rng.uniform(SILENCE, -4)
@@ -150,8 +135,8 @@ class Sampler:
         size = self.clips[0].expression.shape[1]
         rest = np.zeros((WINDOW_STEPS, size), np.float32)
         mels = np.asarray(np.maximum(noise, SILENCE), np.float32)
-        nothing, look_ahead = np.zeros(WINDOW_STEPS, np.float32), int(self.rng.integers(len(LOOK_AHEADS_MS)))
-        return Sample(mels, rest, nothing + 1, nothing, nothing, look_ahead, None)
+        look_ahead = int(self.rng.integers(len(LOOK_AHEADS_MS)))
+        return Sample(mels, rest, np.ones(WINDOW_STEPS, np.float32), look_ahead, None)
 
     def _window(self, mels: F32) -> tuple[F32, float]:
         """A window of a clip's mels and the media time where it begins; one in five begins in silence."""

