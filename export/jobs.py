@@ -30,7 +30,7 @@ MIN_FACE_PX = 150.0  # narrower faces teach the renderer blur
 MOST_FRAMES = 170  # of a clip, before every second one is left out
 MIN_FRAMES = 30
 CHECKPOINT_EVERY = 200
-PRIOR_STEPS, AUDIO_STEPS = 3200, 320
+PRIOR_STEPS, AUDIO_STEPS = 3200, 300
 
 
 @dataclass(frozen=True)

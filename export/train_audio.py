@@ -19,7 +19,7 @@ from export.audio_net import AudioNet
 
 RATE, WEIGHT_DECAY, BATCH = 1.5e-3, 0.02, 32
 LIP_WEIGHT, SKIN_WEIGHT = 3.0, 0.5
-VELOCITY, OPENING, CLOSURE, VARIATION = 5.0, 0.3, 0.8, 0.3
+VELOCITY, OPENING, CLOSURE, VARIATION = 5.0, 0.3, 2.0, 0.4
 CLOSED_CM, SETTLE_STEPS = 0.15, 6
 STYLE_SHARE = 0.5  # of samples that are told who speaks; the rest learns the average speaker
 MEMORY = 0.98  # of the running mean of weights

@@ -94,7 +94,7 @@ class SpeechToExpression:
         mels, self._mel_state = self._mel.step(samples[None], self._mel_state)
         expression, self._state = self._network.step(mels, self._state)
         spoken = bool(self._gate.push(samples).any()) or not self._rests
-        before = self._levels[-1] if self._levels else float(spoken)
+        before = self._levels[-1] if self._levels else float(not self._rests)
         level = min(1.0, max(0.0, before + (1 if spoken else -1) / RAMP_STEPS))
         self._levels.append(level)
         self._expressions.append(np.float32(level) * expression[0, 0])
