@@ -73,7 +73,7 @@ def train_audio_net(
             group["lr"] = (
                 RATE * min(1, (step + 1) / 50) * (0.03 + 0.97 * 0.5 * (1 + np.cos(np.pi * step / steps)))
             )
-        share = loss = _loss_of_batch(net, styles, sampler, loss_of)
+        loss = _loss_of_batch(net, styles, sampler, loss_of)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
