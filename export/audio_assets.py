@@ -5,9 +5,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from engine.errors import AssetError
 from engine.expression.audio import LOOK_AHEADS_MS, MELS_PER_STEP, STATES, STYLE_SIZE
 from export.audio_net import AudioNet
+from export.onnx_file import write_onnx
 
 
 class _Step(nn.Module):
@@ -41,15 +41,5 @@ def export_audio(net: AudioNet, path: Path) -> None:
         **{name: torch.zeros(batch, *shape) for name, shape in STATES.items()},
     }
     axis = torch.export.Dim("batch", min=1, max=64)
-    program = torch.onnx.export(
-        _Step(net).eval(),
-        tuple(inputs.values()),
-        dynamo=True,
-        input_names=list(inputs),
-        output_names=["expression", *(f"next_{name}" for name in STATES)],
-        dynamic_shapes=tuple({0: axis} for _ in inputs),
-        verbose=False,
-    )
-    if program is None:
-        raise AssetError("the network could not be exported to ONNX")
-    program.save(str(path), external_data=False)
+    outputs = ["expression", *(f"next_{name}" for name in STATES)]
+    write_onnx(_Step(net), inputs, outputs, path, dynamic_shapes=tuple({0: axis} for _ in inputs))

@@ -10,6 +10,7 @@ from safetensors.numpy import load, save_file
 from engine.backends import weights_of
 from engine.errors import AssetError
 from engine.render.renderer import INPUT, OUTPUT, PRIOR_ASSETS, WEIGHTS, prior_graph
+from export.onnx_file import write_onnx
 from export.prior_net import CANVAS_CHANNELS, PriorNet, RuntimeNet, Tier
 from export.train_prior import Prior
 
@@ -24,17 +25,7 @@ def texture_asset(tier: str) -> str:
 def export_graph(net: PriorNet, tier: Tier, path: Path) -> None:
     """Write a network as ONNX: canvas float32 [1, S, S, 23] to picture float32 [1, S, S, 3]."""
     canvas = torch.zeros(1, tier.size_px, tier.size_px, CANVAS_CHANNELS)
-    program = torch.onnx.export(
-        RuntimeNet(net).eval(),
-        (canvas,),
-        dynamo=True,
-        input_names=[INPUT],
-        output_names=[OUTPUT],
-        verbose=False,
-    )
-    if program is None:
-        raise AssetError("the network could not be exported to ONNX")
-    program.save(str(path), external_data=False)
+    write_onnx(RuntimeNet(net), {INPUT: canvas}, [OUTPUT], path)
 
 
 def export_prior(prior: Prior, folder: Path) -> None:
