@@ -24,6 +24,7 @@ class Suite:
 
 SUITES = {
     "backends": Suite("benchmarks.bench_backends", "the renderer's network on each inference library"),
+    "tracker": Suite("benchmarks.bench_tracker", "the face tracker, frame by frame, at 720p"),
 }
 
 
