@@ -25,6 +25,7 @@ class Suite:
 SUITES = {
     "backends": Suite("benchmarks.bench_backends", "the renderer's network on each inference library"),
     "tracker": Suite("benchmarks.bench_tracker", "the face tracker, frame by frame, at 720p"),
+    "dub": Suite("benchmarks.bench_dub", "the dub of one frame at 720p, stage by stage"),
 }
 
 
