@@ -3,31 +3,10 @@
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
 
 from engine.expression.audio import LOOK_AHEADS_MS, MELS_PER_STEP, STATES, STYLE_SIZE
 from export.audio_net import AudioNet
 from export.onnx_file import write_onnx
-
-
-class _Step(nn.Module):
-    def __init__(self, net: AudioNet) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(
-        self,
-        mels: Tensor,
-        code: Tensor,
-        style: Tensor,
-        mel_history: Tensor,
-        stem_history: Tensor,
-        memory: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        result: tuple[Tensor, Tensor, Tensor, Tensor] = self.net(
-            mels, code, style, mel_history, stem_history, memory
-        )
-        return result
 
 
 def export_audio(net: AudioNet, path: Path) -> None:
@@ -42,4 +21,4 @@ def export_audio(net: AudioNet, path: Path) -> None:
     }
     axis = torch.export.Dim("batch", min=1, max=64)
     outputs = ["expression", *(f"next_{name}" for name in STATES)]
-    write_onnx(_Step(net), inputs, outputs, path, dynamic_shapes=tuple({0: axis} for _ in inputs))
+    write_onnx(net, inputs, outputs, path, dynamic_shapes=tuple({0: axis} for _ in inputs))

@@ -66,6 +66,11 @@ def _motion(track: FaceTrack, model: FaceModel) -> tuple[F32, F64]:
     return expression, np.asarray(track.pts[track.found] * float(track.time_base), np.float64)
 
 
+def step_times_s(first_s: float, steps: int, look_ahead_ms: int) -> F64:
+    """Media times, float64 [steps], that the steps of sound from `first_s` on speak about."""
+    return np.asarray(first_s + (np.arange(steps) + 1) * STEP_MS / 1000 - look_ahead_ms / 1000, np.float64)
+
+
 def targets(clip: SpokenClip, first_s: float, steps: int, look_ahead_ms: int) -> tuple[F32, F32]:
     """What the steps should say, float32 [steps, E], and where that is known, float32 [steps] 0 or 1.
 
@@ -75,7 +80,7 @@ def targets(clip: SpokenClip, first_s: float, steps: int, look_ahead_ms: int) ->
         steps: how many.
         look_ahead_ms: the expression is of this much earlier than the end of its step's sound.
     """
-    times = first_s + (np.arange(steps) + 1) * STEP_MS / 1000 - look_ahead_ms / 1000
+    times = step_times_s(first_s, steps, look_ahead_ms)
     columns = [np.interp(times, clip.time_s, column) for column in clip.expression.T]
     known = (times >= clip.time_s[0]) & (times <= clip.time_s[-1])
     return np.stack(columns, 1).astype(np.float32), known.astype(np.float32)
@@ -122,8 +127,10 @@ class Sampler:
         )
         window, first_s = self._window(faster.mels)
         expression, known = targets(faster, first_s, WINDOW_STEPS, LOOK_AHEADS_MS[look_ahead])
-        times = first_s + (np.arange(WINDOW_STEPS) + 1) * STEP_MS / 1000 - LOOK_AHEADS_MS[look_ahead] / 1000
-        quiet = times < min(0.0, faster.time_s[0]) - ONSET_S
+        quiet = (
+            step_times_s(first_s, WINDOW_STEPS, LOOK_AHEADS_MS[look_ahead])
+            < min(0.0, faster.time_s[0]) - ONSET_S
+        )
         expression[quiet], known[quiet] = 0, 1
         who = self.people.index(clip.identity)
         return Sample(self._disturbed(window), expression, known, look_ahead, who)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from engine.expression.audio import LOOK_AHEADS_MS, STYLE_SIZE
 from engine.face.model import LIPS, FaceModel, aperture
-from export.audio_data import MELS_PER_STEP, WINDOW_STEPS, Sampler, SpokenClip, targets
+from export.audio_data import MELS_PER_STEP, Sampler, SpokenClip, targets
 from export.audio_net import AudioNet
 
 RATE, WEIGHT_DECAY, BATCH = 1.5e-3, 0.02, 32
@@ -198,6 +198,3 @@ def predict(net: AudioNet, mels: np.ndarray, look_ahead_ms: int) -> np.ndarray:
     with torch.no_grad():
         result = net(whole, code, torch.zeros(1, STYLE_SIZE), *net.initial_state(1))[0][0].numpy()
     return np.asarray(result, np.float32)
-
-
-__all__ = ["WINDOW_STEPS", "AudioProgress", "AudioScore", "SpeechLoss", "predict", "score", "train_audio_net"]
