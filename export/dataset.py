@@ -80,6 +80,8 @@ class FaceClip:
         expression: float32 [F, E].
         neutral: float32 [V, 3], the person's own, extended.
         frames: int64 [F], index of each in the video.
+        spoken: float32 [F, E], what audio-to-expression (120 ms, average style) says for each frame; None where
+            there is no sound, or none that belongs to the picture.
     """
 
     identity: str
@@ -90,6 +92,7 @@ class FaceClip:
     expression: F32
     neutral: F32
     frames: F64
+    spoken: F32 | None = None
 
     def __len__(self) -> int:
         return len(self.crops)
