@@ -50,7 +50,7 @@ def run(settings: Settings) -> list[Result]:
         raise ValueError("the toy actor's face is outside the picture")
     out, crop = Rendered.empty(size), crop_pose(state.pose, square, size)
     renderer.render(source, crop, state.expression, out=out)
-    matched = match_colour(out.rgb, source, out.mask)
+    matched = match_colour(out.rgb, source, out.mask, out.alpha)
     speech = SpeechToExpression(AudioToExpression(120))
     sound = (0.1 * np.random.default_rng(0).standard_normal(STEP_SAMPLES)).astype(np.float32)
     stages = {
@@ -58,8 +58,8 @@ def run(settings: Settings) -> list[Result]:
         "fit": lambda: fitter.fit(points),
         "read the crop": lambda: read_square(image, square, COLOUR, size),
         "render": lambda: renderer.render(source, crop, state.expression, out=out),
-        "match colour": lambda: match_colour(out.rgb, source, out.mask),
-        "paste": lambda: paste(image, square, COLOUR, matched, out.mask),
+        "match colour": lambda: match_colour(out.rgb, source, out.mask, out.alpha),
+        "paste": lambda: paste(image, square, COLOUR, matched, out.alpha),
         "40 ms of sound": lambda: speech.push(sound),
     }
     parameters: dict[str, str | int | float] = {"renderer": renderer.name, "crop_px": square.side_px}

@@ -58,7 +58,7 @@ class DebugWriter:
         uv_map = rasterise(vertices, mesh.triangles, mesh.layers, mesh.uv, size, size)
         layers = (uv_map.layer.astype(np.int16) + 1) * 60
         uv = np.dstack([uv_map.uv * 255, layers]).astype(np.uint8)
-        alpha = debug.mask[..., None]
+        alpha = debug.alpha[..., None]
         hole = np.rint(debug.source * (1 - alpha)).astype(np.uint8)
         result = np.rint(debug.matched * alpha + debug.source * (1 - alpha)).astype(np.uint8)
         over = self._draw_mesh(debug.source, vertices)

@@ -55,7 +55,7 @@ class DebugPictures:
     Attributes:
         square: the crop, in the frame; pose: in crop px; expression: float32 [E], as drawn.
         source, rendered, matched: uint8 [S, S, 3], the crop before, as drawn, and with the frame's light.
-        mask: float32 [S, S].
+        alpha: float32 [S, S], how much of it shows.
     """
 
     square: Square
@@ -64,7 +64,7 @@ class DebugPictures:
     source: U8
     rendered: U8
     matched: U8
-    mask: F32
+    alpha: F32
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,9 +172,10 @@ class Dubber:
             return None
         pose = crop_pose(state.pose, square, size)
         self._renderer.render(source, pose, expression, out=self._out)
-        mask = self._out.mask * border_window(size)
-        rgb = match_colour(self._out.rgb, source, mask)
-        paste(image, square, self._colour, rgb, mask * np.float32(level))
+        window = border_window(size)
+        mask, alpha = self._out.mask * window, self._out.alpha * window
+        rgb = match_colour(self._out.rgb, source, mask, alpha)
+        paste(image, square, self._colour, rgb, alpha * np.float32(level))
         if not self._keep_debug:
             return None
-        return DebugPictures(square, pose, expression, source, self._out.rgb.copy(), rgb, mask)
+        return DebugPictures(square, pose, expression, source, self._out.rgb.copy(), rgb, alpha)

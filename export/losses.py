@@ -1,54 +1,77 @@
 """What the renderer is trained to make small."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-MOUTH_WEIGHT, GRADIENT_WEIGHT, TEXTURE_WEIGHT, TEMPORAL_WEIGHT, PERCEPTUAL_WEIGHT = 3.0, 4.0, 0.3, 1.0, 0.1
+from export.render_batch import Batch
+
+MOUTH_WEIGHT, GRADIENT_WEIGHT, TEXTURE_WEIGHT, TEMPORAL_WEIGHT, PERCEPTUAL_WEIGHT = 3.0, 4.0, 0.3, 1.0, 0.15
+ALPHA_WEIGHT, ALPHA_MOUTH_WEIGHT, ALPHA_SMOOTH_WEIGHT = 0.02, 0.3, 0.5
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
 
 
+class Drawn(NamedTuple):
+    """What the renderer made of a batch.
+
+    Attributes:
+        picture: [B, 3, S, S], about 0..1.
+        alpha: [B, 1, S, S] in 0..1, how much of it shows; 0 outside the mask.
+        sampled: [B, 3, S, S], the sampled texture's plain colours, -1..1.
+    """
+
+    picture: Tensor
+    alpha: Tensor
+    sampled: Tensor
+
+    def over(self, source: Tensor) -> Tensor:
+        """What a viewer sees: the picture over a source [B, 3, S, S]."""
+        return self.alpha * self.picture + (1 - self.alpha) * source
+
+
 def render_loss(
-    picture: Tensor,
-    target: Tensor,
-    sampled: Tensor,
-    covered: Tensor,
-    mask: Tensor,
-    mouth: Tensor,
-    *,
-    pairs: bool = False,
-    perceptual: Perceptual | None = None,
+    drawn: Drawn, batch: Batch, *, pairs: bool = False, perceptual: Perceptual | None = None
 ) -> Tensor:
     """L1 in the hole, more on the mouth, on gradients, on the texture's plain colours, and on motion.
 
+    Both the picture and what a viewer sees of it over the source are held to the target. Alpha is held to as
+    little as that allows (real skin is the best skin), to smoothness, and to 1 on the lips.
+
     Args:
-        picture: [B, 3, S, S] the network's output.
-        target: [B, 3, S, S] 0..1.
-        sampled: [B, 3, S, S] the sampled texture's plain colours, -1..1.
-        covered: [B, 1, S, S] where the mesh is.
-        mask: [B, 1, S, S] soft hole.
-        mouth: [B, 1, S, S] soft weight of the lips.
+        drawn: what the renderer made.
+        batch: of what.
         pairs: samples 2 k and 2 k + 1 are neighbouring frames: motion is compared too.
         perceptual: distance of two batches of pictures, if its weights are at hand.
     """
-    hole = (mask > 0).to(picture.dtype)
-    error = (picture - target).abs()
-    loss = _mean(error, hole) + MOUTH_WEIGHT * _mean(error, mouth)
-    loss = loss + GRADIENT_WEIGHT * _gradient_error(picture, target, hole)
-    loss = loss + TEXTURE_WEIGHT * _mean((sampled * 0.5 + 0.5 - target).abs(), covered * hole)
+    target, mouth, hole = batch.target, batch.mouth, (batch.mask > 0).to(drawn.picture.dtype)
+    seen = drawn.over(batch.source)
+    loss = _alpha_loss(drawn.alpha, hole, mouth)
+    for picture in (drawn.picture, seen):
+        error = (picture - target).abs()
+        loss = loss + 0.5 * (_mean(error, hole) + MOUTH_WEIGHT * _mean(error, mouth))
+        loss = loss + 0.5 * GRADIENT_WEIGHT * _gradient_error(picture, target, hole)
+    colours = (drawn.sampled * 0.5 + 0.5 - target).abs()
+    loss = loss + TEXTURE_WEIGHT * _mean(colours, batch.covered * hole)
     if pairs:
-        motion = (picture[1::2] - picture[::2]) - (target[1::2] - target[::2])
+        motion = (seen[1::2] - seen[::2]) - (target[1::2] - target[::2])
         loss = loss + TEMPORAL_WEIGHT * (
             _mean(motion.abs(), hole[1::2]) + MOUTH_WEIGHT * _mean(motion.abs(), mouth[1::2])
         )
     if perceptual is not None:
         every = 2 if pairs else 1  # a neighbour says little that is new, and this term costs the most
-        composite = (picture * hole + target * (1 - hole)).clamp(0, 1)
+        composite = (drawn.picture * hole + target * (1 - hole)).clamp(0, 1)
         ours, theirs = (around_mouth(image[::every] * 2 - 1, mouth[::every]) for image in (composite, target))
         loss = loss + PERCEPTUAL_WEIGHT * perceptual(ours, theirs).mean()
     return loss
+
+
+def _alpha_loss(alpha: Tensor, hole: Tensor, mouth: Tensor) -> Tensor:
+    across, down = alpha.diff(dim=-1).abs().mean(), alpha.diff(dim=-2).abs().mean()
+    little = ALPHA_WEIGHT * _mean(alpha, hole) + ALPHA_MOUTH_WEIGHT * _mean(1 - alpha, mouth)
+    return little + ALPHA_SMOOTH_WEIGHT * (across + down)
 
 
 def around_mouth(pictures: Tensor, mouth: Tensor) -> Tensor:

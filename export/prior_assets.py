@@ -1,5 +1,7 @@
 """The prior as shipped files: the network as ONNX for run time, the mean texture for adaptation."""
 
+import json
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -23,16 +25,17 @@ def texture_asset(tier: str) -> str:
 
 
 def export_graph(net: PriorNet, tier: Tier, path: Path) -> None:
-    """Write a network as ONNX: canvas float32 [1, S, S, 23] to picture float32 [1, S, S, 3]."""
+    """Write a network as ONNX: canvas float32 [1, S, S, 23] to RGB and alpha float32 [1, S, S, 4]."""
     canvas = torch.zeros(1, tier.size_px, tier.size_px, CANVAS_CHANNELS)
     write_onnx(RuntimeNet(net), {INPUT: canvas}, [OUTPUT], path)
 
 
-def export_prior(prior: Prior, folder: Path) -> None:
-    """Write both files of a prior into the folder of shipped assets."""
+def export_prior(prior: Prior, folder: Path, *, identities: Sequence[str] = ()) -> None:
+    """Write both files of a prior into a folder; `identities`, whom it was learned from, go along."""
     export_graph(prior.net, prior.tier, folder / PRIOR_ASSETS[prior.tier.name])
-    texture = prior.mean.detach().numpy().astype(np.float16)
-    save_file({"texture": texture}, folder / texture_asset(prior.tier.name))
+    texture = prior.mean.detach().cpu().numpy().astype(np.float16)
+    people = json.dumps(sorted(set(identities)))
+    save_file({"texture": texture}, folder / texture_asset(prior.tier.name), metadata={"identities": people})
 
 
 def load_prior(tier: Tier) -> Prior:

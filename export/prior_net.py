@@ -13,8 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from engine.render.mask import ALPHA_STEEPNESS
+from engine.render.renderer import PICTURE_CHANNELS
+
 TEXTURE_CHANNELS = 16
 CANVAS_CHANNELS = TEXTURE_CHANNELS + 3 + 3 + 1  # sampled texture, source outside the hole, reference, mask
+ALPHA_START = 3.0  # logit: at first nearly all of the picture shows
 
 
 @dataclass(frozen=True)
@@ -80,8 +84,9 @@ class Up(nn.Module):
 class PriorNet(nn.Module):
     """Canvas in, picture out.
 
-    `forward(canvas)`: [B, S, S, 23] to RGB [B, S, S, 3], about 0..1 (not clamped). Channels last both sides:
-    folding 2 x 2 pixels into channels and back then moves whole pixels, which is many times faster on CPUs.
+    `forward(canvas)`: [B, S, S, 23] to RGB and alpha [B, S, S, 4]; RGB about 0..1 (not clamped), alpha in
+    0..1 says how much of it to show over the source. Channels last both sides: folding 2 x 2 pixels into
+    channels and back then moves whole pixels, which is many times faster on CPUs.
     The canvas holds the sampled texture (-1..1 in its first three channels, which are plain colour), the
     source picture times one minus the mask, the reference picture, and the mask, all 0..1.
     """
@@ -94,7 +99,7 @@ class PriorNet(nn.Module):
         self.up = nn.ModuleList(
             Up(a, b, tier.blocks) for a, b in zip(widths[:0:-1], widths[-2::-1], strict=True)
         )
-        self.head = nn.Conv2d(widths[0], 3 * 4, 3, padding=1)
+        self.head = nn.Conv2d(widths[0], PICTURE_CHANNELS * 4, 3, padding=1)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, 0.1, nonlinearity="leaky_relu")
@@ -102,8 +107,9 @@ class PriorNet(nn.Module):
             if isinstance(block, Residual):
                 nn.init.zeros_(block.second.weight)
         nn.init.zeros_(self.head.weight)
-        if self.head.bias is not None:
-            nn.init.zeros_(self.head.bias)
+        with torch.no_grad():
+            start = torch.tensor([0.0, 0.0, 0.0, ALPHA_START])
+            torch.as_tensor(self.head.bias).copy_(start.repeat(4))
 
     def forward(self, canvas: Tensor) -> Tensor:
         """Picture of a canvas; see the class."""
@@ -116,7 +122,7 @@ class PriorNet(nn.Module):
         for up in self.up:
             x = up(x, skips.pop())
         change = _unfold(self.head(x).permute(0, 2, 3, 1))
-        return canvas[..., :3] * 0.5 + 0.5 + change
+        return torch.cat([canvas[..., :3] * 0.5 + 0.5 + change[..., :3], change[..., 3:].sigmoid()], -1)
 
 
 def _fold(x: Tensor) -> Tensor:
@@ -141,7 +147,7 @@ class RuntimeNet(nn.Module):
         self.net = net
 
     def forward(self, canvas: Tensor) -> Tensor:
-        """Canvas [1, S, S, 23] to picture [1, S, S, 3]."""
+        """Canvas [1, S, S, 23] to RGB and alpha [1, S, S, 4]."""
         picture: Tensor = self.net(canvas)
         return picture.clamp(0, 1)
 
@@ -169,3 +175,8 @@ def make_canvas(sampled: Tensor, source: Tensor, reference: Tensor, mask: Tensor
         [sampled, (source * (1 - mask)).to(sampled), reference.to(sampled), mask.to(sampled)], 1
     )
     return canvas.permute(0, 2, 3, 1).contiguous()
+
+
+def within_reach(mask: Tensor) -> Tensor:
+    """The most that alpha may be, by the soft mask; as `engine.render.mask.within_reach`."""
+    return (mask * ALPHA_STEEPNESS).clamp(max=1)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import NamedTuple
 
 import cv2
 import numba
@@ -11,25 +12,109 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engine.arrays import F32
-from engine.face.model import LIPS, FaceModel, Pose, aperture
+from engine.face.model import LANDMARKS, LIPS, FaceModel, Pose, aperture
 from engine.render.mask import FEATHER_CM, MARGIN_CM, hull, soft_mask
 from engine.render.raster import UvMap, rasterise
 from export.dataset import FaceClip
+from export.repose import repose
+
+WIDER_CM = 0.15  # how much wider than filmed a mouth may be bent open: what is inside cannot be invented
+LEAST_QUALITY, BEST_QUALITY = 35, 95  # of compression
 
 
 @dataclass(frozen=True)
 class Noise:
-    """How strongly training inputs are disturbed; 0 everywhere means not at all."""
+    """How strongly training inputs are disturbed; 0 everywhere means not at all.
 
-    expression: float = 0.0  # standard deviations
+    Attributes:
+        expression: standard deviations; shift_px, scale: of the pose; mask: share of margin and feather.
+        colour: share, of everything and of each channel; light: share by which one side is lighter.
+        compression: how often the source and the reference are compressed.
+        jaw_cm: of the source's jaw, beside that of the frame it is taken from.
+        spoken: how often the expression is partly what the sound says.
+    """
+
+    expression: float = 0.0
     shift_px: float = 0.0
     scale: float = 0.0
-    mask: float = 0.0  # share of margin and feather
+    mask: float = 0.0
     colour: float = 0.0
+    light: float = 0.0
+    compression: float = 0.0
+    jaw_cm: float = 0.0
+    spoken: float = 0.0
 
 
-TRAINING_NOISE = Noise(expression=0.06, shift_px=0.35, scale=0.003, mask=0.4, colour=0.03)
+TRAINING_NOISE = Noise(
+    expression=0.06,
+    shift_px=0.35,
+    scale=0.003,
+    mask=0.4,
+    colour=0.03,
+    light=0.06,
+    compression=0.3,
+    jaw_cm=0.3,
+    spoken=0.15,
+)
 NO_NOISE = Noise()
+
+
+class Sample(NamedTuple):
+    """One picture to train on.
+
+    Attributes:
+        clip, frame: which; reference: the frame shown as a reference.
+        other: the frame whose mouth the source shows; None: the source is the frame itself.
+        look: samples of the same number share light and compression.
+    """
+
+    clip: int
+    frame: int
+    reference: int
+    other: int | None = None
+    look: int = 0
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is random about a shot, and the same for its neighbouring frame."""
+
+    gain: F32
+    slope: F32
+    reference_gain: F32
+    quality: int | None
+    jaw_cm: float
+    spoken: float
+
+    @classmethod
+    def random(cls, noise: Noise, rng: np.random.Generator) -> "Look":
+        """Draw one."""
+        gain = 1 + noise.colour * rng.standard_normal() + noise.colour / 2 * rng.standard_normal(3)
+        drift = 1 + noise.colour / 2 * rng.standard_normal(3)
+        compressed, spoken = rng.uniform(size=2) < (noise.compression, noise.spoken)
+        return cls(
+            gain.astype(np.float32),
+            (noise.light * rng.standard_normal(2)).astype(np.float32),
+            (gain * drift).astype(np.float32),
+            int(rng.integers(LEAST_QUALITY, BEST_QUALITY)) if compressed else None,
+            noise.jaw_cm * rng.standard_normal(),
+            float(rng.uniform(0.3, 1)) if spoken else 0.0,
+        )
+
+    def light(self, picture: F32) -> F32:
+        """A picture [S, S, 3] in this light, one side of it lighter than the other."""
+        across = np.linspace(-1, 1, picture.shape[0], dtype=np.float32)
+        field = 1 + self.slope[0] * across[None, :, None] + self.slope[1] * across[:, None, None]
+        return np.asarray(np.clip(picture * (field * self.gain), 0, 1), np.float32)
+
+    def compress(self, picture: F32) -> F32:
+        """A picture [S, S, 3] after a camera's or a network's compression, if there is one."""
+        if self.quality is None:
+            return picture
+        pixels = np.rint(picture[..., ::-1] * 255).astype(np.uint8)
+        _, data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, self.quality])
+        again = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.float32)
+        return again[..., ::-1] / np.float32(255)
 
 
 @dataclass(frozen=True)
@@ -38,12 +123,15 @@ class Batch:
 
     Attributes:
         clips: which clip each sample is of.
-        target: [B, 3, S, S]; reference: [B, 3, S, S].
+        target: [B, 3, S, S], what a viewer should see.
+        source: [B, 3, S, S], the frame to be dubbed: perhaps with another mouth, and compressed.
+        reference: [B, 3, S, S], the person in another frame.
         uv: [B, S, S, 2]; covered, mask, mouth: [B, 1, S, S]; mouth is a soft weight of the lips.
     """
 
     clips: list[int]
     target: Tensor
+    source: Tensor
     reference: Tensor
     uv: Tensor
     covered: Tensor
@@ -67,13 +155,20 @@ def reference_order(clip: FaceClip, model: FaceModel) -> NDArray[np.int64]:
 
 
 def geometry(
-    clip: FaceClip, index: int, model: FaceModel, noise: Noise, rng: np.random.Generator
+    clip: FaceClip,
+    index: int,
+    model: FaceModel,
+    noise: Noise,
+    rng: np.random.Generator,
+    expression: F32 | None = None,
 ) -> tuple[UvMap, F32, F32]:
-    """UV map, soft mask [S, S] and mouth weight [S, S] of one frame, disturbed by `noise`."""
+    """UV map, soft mask [S, S] and mouth weight [S, S] of one frame, disturbed by `noise`.
+
+    The frame's own expression is drawn, or the one given, [E].
+    """
     size = clip.crops.shape[1]
-    expression = clip.expression[index] + noise.expression * rng.standard_normal(model.expressions).astype(
-        np.float32
-    )
+    expression = clip.expression[index] if expression is None else expression
+    expression = expression + noise.expression * rng.standard_normal(model.expressions).astype(np.float32)
     pose = _disturbed(clip.pose(index), noise, rng)
     vertices = model.vertices(clip.neutral, expression, pose)
     wider = 1 + noise.mask * rng.uniform(-1, 1, 2)
@@ -96,33 +191,71 @@ def _disturbed(pose: Pose, noise: Noise, rng: np.random.Generator) -> Pose:
 
 def make_batch(
     clips: Sequence[FaceClip],
-    chosen: Sequence[tuple[int, int, int]],
+    chosen: Sequence[Sample],
     model: FaceModel,
     noise: Noise,
     rng: np.random.Generator,
 ) -> Batch:
-    """A batch of (clip, frame, reference frame) triples."""
-    maps, masks, mouths, targets, references = [], [], [], [], []
-    for clip_index, frame, reference in chosen:
-        clip = clips[clip_index]
-        uv_map, mask, mouth = geometry(clip, frame, model, noise, rng)
-        gain = (1 + noise.colour * rng.standard_normal() + noise.colour / 2 * rng.standard_normal(3)).astype(
-            np.float32
-        )
-        maps.append(uv_map)
-        masks.append(mask)
-        mouths.append(mouth)
-        targets.append(np.minimum(clip.crops[frame].astype(np.float32) / 255 * gain, 1))
-        references.append(np.minimum(clip.crops[reference].astype(np.float32) / 255 * gain, 1))
+    """The batch of these samples. Samples of one `look` share light, compression and whether they speak."""
+    looks = {sample.look: Look.random(noise, rng) for sample in chosen}
+    shots = [_shoot(clips[sample.clip], sample, model, noise, looks[sample.look], rng) for sample in chosen]
     return Batch(
-        [clip for clip, _, _ in chosen],
-        _channels_first(targets),
-        _channels_first(references),
-        torch.from_numpy(np.stack([m.uv for m in maps])),
-        torch.from_numpy(np.stack([m.layer >= 0 for m in maps])[:, None].astype(np.float32)),
-        torch.from_numpy(np.stack(masks)[:, None]),
-        torch.from_numpy(np.stack(mouths)[:, None]),
+        [sample.clip for sample in chosen],
+        _channels_first([shot.target for shot in shots]),
+        _channels_first([shot.source for shot in shots]),
+        _channels_first([shot.reference for shot in shots]),
+        torch.from_numpy(np.stack([shot.uv_map.uv for shot in shots])),
+        torch.from_numpy(np.stack([shot.uv_map.layer >= 0 for shot in shots])[:, None].astype(np.float32)),
+        torch.from_numpy(np.stack([shot.mask for shot in shots])[:, None]),
+        torch.from_numpy(np.stack([shot.mouth for shot in shots])[:, None]),
     )
+
+
+@dataclass(frozen=True)
+class _Shot:
+    target: F32
+    source: F32
+    reference: F32
+    uv_map: UvMap
+    mask: F32
+    mouth: F32
+
+
+def _shoot(
+    clip: FaceClip, sample: Sample, model: FaceModel, noise: Noise, look: Look, rng: np.random.Generator
+) -> _Shot:
+    tracked, pose = clip.expression[sample.frame], clip.pose(sample.frame)
+    expression = _spoken(clip, sample.frame, model, look)
+    filmed = target = source = look.light(clip.crops[sample.frame].astype(np.float32) / 255)
+    seen = _skin(clip, model, tracked, pose)
+    if expression is not tracked:
+        target = source = repose(filmed, seen, _skin(clip, model, expression, pose))
+    if sample.other is not None:
+        shown = _with_jaw(clip.expression[sample.other], model, look.jaw_cm)
+        source = repose(filmed, seen, _skin(clip, model, shown, pose))
+    reference = look.reference_gain * clip.crops[sample.reference].astype(np.float32) / 255
+    uv_map, mask, mouth = geometry(clip, sample.frame, model, noise, rng, expression)
+    return _Shot(target, look.compress(source), look.compress(np.minimum(reference, 1)), uv_map, mask, mouth)
+
+
+def _skin(clip: FaceClip, model: FaceModel, expression: F32, pose: Pose) -> F32:
+    return model.vertices(clip.neutral, expression, pose)[:LANDMARKS, :2]
+
+
+def _with_jaw(expression: F32, model: FaceModel, jaw_cm: float) -> F32:
+    opening = float(expression @ aperture(model.basis))
+    return np.asarray(expression + max(jaw_cm, -max(opening, 0.0)) * model.jaw_open, np.float32)
+
+
+def _spoken(clip: FaceClip, frame: int, model: FaceModel, look: Look) -> F32:
+    """The frame's expression, or partly what its sound says; never wider open than footage can be bent to."""
+    tracked: F32 = clip.expression[frame]
+    if clip.spoken is None or not look.spoken:
+        return tracked
+    change = clip.spoken[frame] - tracked
+    wider = float(change @ aperture(model.basis))
+    share = look.spoken if wider <= 0 else min(look.spoken, WIDER_CM / wider)
+    return np.asarray(tracked + share * change, np.float32)
 
 
 def _channels_first(pictures: list[F32]) -> Tensor:

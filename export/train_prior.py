@@ -18,9 +18,17 @@ from torch import Tensor, nn
 from engine.errors import AssetError
 from engine.face.model import FaceModel
 from export.dataset import FaceClip
-from export.losses import Perceptual, psnr_db, render_loss
-from export.prior_net import TEXTURE_CHANNELS, PriorNet, Tier, make_canvas, sample_texture
-from export.render_batch import NO_NOISE, TRAINING_NOISE, Batch, make_batch, reference_order, unproject
+from export.losses import Drawn, Perceptual, psnr_db, render_loss
+from export.prior_net import TEXTURE_CHANNELS, PriorNet, Tier, make_canvas, sample_texture, within_reach
+from export.render_batch import (
+    NO_NOISE,
+    TRAINING_NOISE,
+    Batch,
+    Sample,
+    make_batch,
+    reference_order,
+    unproject,
+)
 
 NET_RATE, TEXTURE_RATE = 5e-4, 1.5e-2
 PAIRS = 4
@@ -48,13 +56,14 @@ class Prior(nn.Module):
         self.mean = nn.Parameter(torch.randn(shape) * 0.02)
         self.own = nn.ParameterList(nn.Parameter(torch.zeros(shape)) for _ in range(clips))
 
-    def render(self, batch: Batch, textures: Tensor) -> tuple[Tensor, Tensor]:
-        """Pictures and sampled colours [B, 3, S, S]; each texture [A, 16, h, w] serves B / A samples."""
+    def render(self, batch: Batch, textures: Tensor) -> Drawn:
+        """Draw a batch; each texture [A, 16, h, w] serves B / A samples."""
         sampled = sample_texture(textures, batch.uv, batch.covered * (batch.mask > 0))
-        canvas = make_canvas(sampled, batch.target, batch.reference, batch.mask)
+        canvas = make_canvas(sampled, batch.source, batch.reference, batch.mask)
         with torch.autocast(canvas.device.type, dtype=torch.bfloat16):
-            picture = self.net(canvas)
-        return picture.float().permute(0, 3, 1, 2), sampled[:, :3].float()
+            out = self.net(canvas)
+        picture, alpha = out.float().permute(0, 3, 1, 2).split((3, 1), 1)
+        return Drawn(picture, alpha * within_reach(batch.mask), sampled[:, :3].float())
 
     def textures(self, clips: Sequence[int]) -> Tensor:
         """The textures [B, 16, h, w] of these clips."""
@@ -75,16 +84,21 @@ def start_textures(prior: Prior, clips: Sequence[FaceClip], model: FaceModel) ->
 
 def draw(
     clips: Sequence[FaceClip], order: Sequence[np.ndarray], rng: np.random.Generator, last: float
-) -> list[tuple[int, int, int]]:
-    """Pairs of neighbouring frames with one reference each, from the first `last` share of every clip."""
+) -> list[Sample]:
+    """Pairs of neighbouring frames, from the first `last` share of every clip.
+
+    Each pair has one reference, another frame, and a source with the mouth of yet another pair.
+    """
     chosen = []
-    for _ in range(PAIRS):
+    for look in range(PAIRS):
         clip = int(rng.integers(len(clips)))
         end = max(2, int(len(clips[clip]) * last))
-        frame = int(rng.integers(end - 1))
+        frame, other = (int(v) for v in rng.integers(end - 1, size=2))
         open_ones = order[clip][order[clip] < end]
-        reference = int(open_ones[rng.integers(max(1, int(len(open_ones) * REFERENCE_SHARE)))])
-        chosen += [(clip, frame, reference), (clip, frame + 1, reference)]
+        candidates = open_ones[: max(3, int(len(open_ones) * REFERENCE_SHARE))]
+        apart = candidates[(candidates != frame) & (candidates != frame + 1)]
+        reference = int(rng.choice(apart if len(apart) else candidates))
+        chosen += [Sample(clip, frame + k, reference, other + k, look) for k in (0, 1)]
     return chosen
 
 
@@ -115,17 +129,8 @@ def train(
         for group in optimiser.param_groups:
             group["lr"] = group["start"] * warm * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * step / steps)))
         batch = make_batch(clips, draw(clips, order, rng, 0.9), model, TRAINING_NOISE, rng)
-        picture, sampled = prior.render(batch, prior.textures(batch.clips[::2]))
-        loss = render_loss(
-            picture,
-            batch.target,
-            sampled,
-            batch.covered,
-            batch.mask,
-            batch.mouth,
-            pairs=True,
-            perceptual=perceptual,
-        )
+        drawn = prior.render(batch, prior.textures(batch.clips[::2]))
+        loss = render_loss(drawn, batch, pairs=True, perceptual=perceptual)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(prior.net.parameters(), 1.0)
@@ -142,11 +147,15 @@ def held_out(
 ) -> tuple[float, float]:
     """PSNR of hole and mouth, dB, on the last frames of some clips, which training does not see."""
     rng, some = np.random.default_rng(0), range(0, len(clips), max(1, len(clips) // 12))
-    chosen = [(clip, len(clips[clip]) - 1 - 3 * k, int(order[clip][0])) for clip in some for k in (0, 1)]
+    chosen = [
+        Sample(clip, len(clips[clip]) - 1 - 3 * k, int(order[clip][0]), len(clips[clip]) // 2, clip)
+        for clip in some
+        for k in (0, 1)
+    ]
     batch = make_batch(clips, chosen, model, NO_NOISE, rng)
-    picture, _ = prior.render(batch, prior.textures(batch.clips))
+    seen = prior.render(batch, prior.textures(batch.clips)).over(batch.source)
     hole = (batch.mask > 0).float()
-    return psnr_db(picture, batch.target, hole), psnr_db(picture, batch.target, batch.mouth)
+    return psnr_db(seen, batch.target, hole), psnr_db(seen, batch.target, batch.mouth)
 
 
 def save_checkpoint(prior: Prior, path: Path, step: int) -> None:

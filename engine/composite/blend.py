@@ -1,9 +1,10 @@
 """Putting the rendered lower face back into the frame without a seam.
 
-Two things hide the border: the mask's soft edge, and a low-frequency colour match. Along the soft edge both
-pictures show the same skin, so their smoothed difference there says how far the renderer's light is off; that
-difference, carried inwards, is added. It is the membrane of Poisson editing at an eighth of the resolution,
-without its flicker.
+Two things hide the border: the renderer's learned alpha, and a low-frequency colour match. Along the mask's
+soft edge, where alpha lets the source through, both pictures show the same skin, so their smoothed difference
+there says how far the renderer's light is off; that difference, carried inwards, is added. It is the membrane
+of Poisson editing at an eighth of the resolution, without its flicker. Where alpha hides the source (its jaw
+is elsewhere) the two are not compared: that would paint the source's chin into the light.
 """
 
 from functools import cache
@@ -22,20 +23,21 @@ BORDER_SHARE = 0.06  # of the crop's side: where its mask fades towards the edge
 STRONGEST = 24.0  # grey levels; more than that is not light but another object
 
 
-def match_colour(rgb: U8, source: U8, mask: F32) -> U8:
+def match_colour(rgb: U8, source: U8, mask: F32, alpha: F32) -> U8:
     """The rendered crop with the source's light.
 
     Args:
         rgb: uint8 [S, S, 3], rendered.
         source: uint8 [S, S, 3], the frame's crop.
         mask: float32 [S, S], soft; its ramp is where the two are compared.
+        alpha: float32 [S, S], how much of `rgb` shows; the less, the more a pixel's comparison counts.
     """
     from engine.composite import _kernels
 
     size = rgb.shape[0]
     small = max(8, size // REDUCTION)
     packed = np.empty((small, small, 4), np.float32)
-    _kernels.ring_difference(rgb, source, mask, np.float32(STRONGEST), packed)
+    _kernels.ring_difference(rgb, source, mask, alpha, np.float32(STRONGEST), packed)
     packed = cv2.GaussianBlur(packed, (0, 0), SMOOTH_SHARE * small, borderType=cv2.BORDER_CONSTANT)
     offset = packed[..., :3] / (packed[..., 3:] + NO_RING)
     offset = cv2.resize(offset, (size, size), interpolation=cv2.INTER_LINEAR)

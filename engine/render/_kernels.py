@@ -114,3 +114,13 @@ def soft_mask(normals: F32, offsets: F32, margin: np.float32, slope: np.float32,
                 row[x] = distance if distance > row[x] else row[x]
         for x in range(row.shape[0]):
             row[x] = min(max((margin - row[x]) * slope, np.float32(0)), np.float32(1))
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+def split_picture(picture: F32, mask: F32, steepness: np.float32, rgb: U8, alpha: F32) -> None:
+    """See `engine.render.canvas.split_picture`."""
+    for y in range(mask.shape[0]):
+        for x in range(mask.shape[1]):
+            for c in range(3):
+                rgb[y, x, c] = np.uint8(np.rint(picture[y, x, c] * np.float32(255)))
+            alpha[y, x] = picture[y, x, 3] * min(mask[y, x] * steepness, np.float32(1))

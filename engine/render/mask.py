@@ -15,6 +15,7 @@ from engine.face.model import FaceModel, Pose
 WIDE_OPEN_CM = 3.0  # lip opening that the hull always leaves room for
 MARGIN_CM = 0.35  # hull grows by this: landmarks of the jaw line wander by about as much
 FEATHER_CM = 0.9  # width of the soft edge, inside the hull
+ALPHA_STEEPNESS = 2.5  # the drawn picture's alpha may rise this much faster than the mask
 
 
 def hull(model: FaceModel, neutral: F32, expression: F32, pose: Pose) -> F32:

@@ -16,31 +16,42 @@ from engine.backends import Network, default_backend, load_network, with_weights
 from engine.errors import ActorPackError
 from engine.face.model import ASSET as FACE_MODEL_ASSET
 from engine.face.model import FaceModel, Pose, load_face_model
-from engine.render.canvas import OTHER_CHANNELS, empty_canvas, fill_canvas, fill_canvas_reference
+from engine.render.canvas import (
+    OTHER_CHANNELS,
+    empty_canvas,
+    fill_canvas,
+    fill_canvas_reference,
+    split_picture,
+    split_picture_reference,
+)
 from engine.render.mask import FEATHER_CM, MARGIN_CM, hull, soft_mask, soft_mask_reference
 from engine.render.raster import rasterise, rasterise_reference
 
 PRIOR_ASSETS = {"cpu": "prior_cpu.onnx"}
 INPUT, OUTPUT = "canvas", "picture"
+PICTURE_CHANNELS = 4  # red, green, blue, alpha
 WEIGHTS = "net."  # how the names of the graph's learned tensors begin
 
 
 @dataclass(frozen=True)
 class Rendered:
-    """What one frame's rendering needs of its caller: two buffers, written in full.
+    """What one frame's rendering needs of its caller: three buffers, written in full.
 
     Attributes:
         rgb: uint8 [S, S, 3].
-        mask: float32 [S, S] in 0..1, how much of the picture to show.
+        alpha: float32 [S, S] in 0..1, how much of the picture to show; learned, 0 where the mask is.
+        mask: float32 [S, S] in 0..1, the soft mask of what may be redrawn.
     """
 
     rgb: U8
+    alpha: F32
     mask: F32
 
     @classmethod
     def empty(cls, size_px: int) -> "Rendered":
         """Buffers for a crop of this size."""
-        return cls(np.zeros((size_px, size_px, 3), np.uint8), np.zeros((size_px, size_px), np.float32))
+        plane = (size_px, size_px)
+        return cls(np.zeros((*plane, 3), np.uint8), np.zeros(plane, np.float32), np.zeros(plane, np.float32))
 
 
 class Renderer:
@@ -55,7 +66,8 @@ class Renderer:
         self._network, self._reference = network, reference
         self._texture = np.ascontiguousarray(actor.texture.transpose(1, 2, 0), np.float32)
         self._canvas = empty_canvas(self._texture, actor.references[0])
-        self._picture = np.empty((1, self.size_px, self.size_px, 3), np.float32)
+        self._picture = np.empty((1, self.size_px, self.size_px, PICTURE_CHANNELS), np.float32)
+        self._split = split_picture_reference if reference else split_picture
 
     @property
     def name(self) -> str:
@@ -80,8 +92,7 @@ class Renderer:
         corners = hull(self.model, self.neutral, expression, pose)
         self._fill_canvas(vertices, corners, pose.scale_px, source, out.mask)
         self._network.run_into({INPUT: self._canvas}, {OUTPUT: self._picture})
-        np.multiply(self._picture, np.float32(255), out=self._picture)
-        np.rint(self._picture[0], out=out.rgb, casting="unsafe")
+        self._split(self._picture[0], out.mask, out.rgb, out.alpha)
 
     def _fill_canvas(self, vertices: F32, corners: F32, scale_px: float, source: U8, mask_out: F32) -> None:
         margin, feather, size = MARGIN_CM * scale_px, FEATHER_CM * scale_px, self.size_px
