@@ -11,9 +11,9 @@ import numpy as np
 from engine.arrays import F32
 
 CELL_PX = 4  # the displacement is solved on a grid this coarse
-NEAR_SHARE, FAR_SHARE = 0.02, 0.08  # sigmas, of the picture's side: between vertices; beyond the mesh
+NEAR_SHARE, FAR_SHARE = 0.02, 0.05  # sigmas, of the picture's side: between vertices; beyond the mesh
 FAR_WEIGHT = 0.08
-FADE = 2e-4  # weight against which the displacement fades to nothing far from the mesh
+FADE = 4e-3  # weight against which the displacement fades to nothing far from the mesh
 
 
 def repose(picture: F32, before: F32, after: F32) -> F32:
