@@ -105,11 +105,18 @@ def adapt(
     check_video(video)
     record = read_consent(consent) if consent else None
     with needed_packages():
-        from export.adapt import DEFAULT_STEPS, AdaptOptions
+        from export.adapt import AdaptOptions
         from export.adapt import adapt as run_adapt
     check_device(device)
     options = AdaptOptions(
-        seconds, start, steps or DEFAULT_STEPS, seed, device, face=face, name=name, consent=record
+        seconds=seconds,
+        start_s=start,
+        steps=steps,
+        seed=seed,
+        device=device,
+        face=face,
+        name=name,
+        consent=record,
     )
     with console_of(ctx).progress() as on_progress:
         report = run_adapt(video, out, options, now_iso=now_iso(), on_progress=on_progress)

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from engine.arrays import U8
 from engine.image.yuv import Box
+from export.losses import Drawn
 from export.metrics import crop, psnr_db, ssim
 from export.render_batch import Batch
 
@@ -17,17 +18,17 @@ NOT_MEASURED = (
 Metrics = dict[str, float | None]
 
 
-def crop_metrics(picture: Tensor, batch: Batch, perceptual: nn.Module | None) -> Metrics:
+def crop_metrics(drawn: Drawn, batch: Batch, perceptual: nn.Module | None) -> Metrics:
     """Metrics of composited crops against the footage: means over the batch's frames.
 
     The face is the whole stable crop here, the mouth is the box around the lips.
 
     Args:
-        picture: [B, 3, S, S], the renderer's output.
+        drawn: what the renderer made.
         batch: what it was rendered for.
         perceptual: the perceptual distance; None leaves it out.
     """
-    composite = (picture * batch.mask + batch.target * (1 - batch.mask)).clamp(0, 1)
+    composite = drawn.over(batch.source).clamp(0, 1)
     names = ("face_psnr_db", "face_ssim", "mouth_psnr_db", "mouth_ssim")
     rows: dict[str, list[float]] = {name: [] for name in names}
     weights = batch.mouth[:, 0].cpu().numpy()
