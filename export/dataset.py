@@ -6,15 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from engine.arrays import F32, F64, U8
+from engine.arrays import F32, F64, I32, U8
 from engine.errors import MediaError, NoFaceError
 from engine.face.crop import crop_pose, follow
 from engine.face.fit import Fitter, person_neutral
 from engine.face.model import LANDMARKS, FaceModel, Pose
-from engine.image.resize import cut
+from engine.image.resize import Square, cut, resize
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi")
+LARGEST_LAG_MS = 160.0  # an estimated offset beyond this is not believed
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,22 @@ class Clip:
     sync: str
     audio_lag_ms: float
 
+    @property
+    def held_out(self) -> bool:
+        """Whether this person is for scores only and must not be trained on."""
+        return not self.split.startswith("train")
+
+    @property
+    def speaks(self) -> bool:
+        """Whether the sound says what the lips do, as far as is known."""
+        return self.has_audio and self.sync in {"good", "ok", ""}
+
+    @property
+    def late_s(self) -> float:
+        """How much later the picture is than the sound, s; 0 where the estimate is not to be believed."""
+        believed = self.sync in {"good", "ok"} and abs(self.audio_lag_ms) <= LARGEST_LAG_MS
+        return self.audio_lag_ms / 1000 if believed else 0.0
+
 
 def list_clips(folder: Path) -> list[Clip]:
     """The clips of a data folder: of its manifest.csv, or else every video file as a person of its own.
@@ -53,8 +71,8 @@ def list_clips(folder: Path) -> list[Clip]:
         clips = [Clip(path, path.stem, "train", True, "", 0.0) for path in files]
     if not clips:
         raise MediaError(f"no video in {folder}: give a folder of clips, or one with a manifest.csv")
-    dev = {clip.identity for clip in clips if clip.split.startswith("dev")}
-    return [clip for clip in clips if clip.split.startswith("dev") or clip.identity not in dev]
+    held_out = {clip.identity for clip in clips if clip.held_out}
+    return [clip for clip in clips if clip.held_out or clip.identity not in held_out]
 
 
 def _from_row(folder: Path, row: dict[str, str]) -> Clip:
@@ -80,8 +98,8 @@ class FaceClip:
         expression: float32 [F, E].
         neutral: float32 [V, 3], the person's own, extended.
         frames: int64 [F], index of each in the video.
-        spoken: float32 [F, E], what audio-to-expression (120 ms, average style) says for each frame; None where
-            there is no sound, or none that belongs to the picture.
+        spoken: float32 [F, E], what audio-to-expression (120 ms, average style) says for each frame; None
+            where there is no sound, or none that belongs to the picture.
     """
 
     identity: str
@@ -91,7 +109,7 @@ class FaceClip:
     translation_px: F64
     expression: F32
     neutral: F32
-    frames: F64
+    frames: NDArray[np.int64]
     spoken: F32 | None = None
 
     def __len__(self) -> int:
@@ -100,6 +118,73 @@ class FaceClip:
     def pose(self, index: int) -> Pose:
         """Pose of one frame in crop px."""
         return Pose(float(self.scale_px[index]), self.rotation[index], self.translation_px[index])
+
+
+@dataclass(frozen=True)
+class Crops:
+    """The stabilised lower face of some frames.
+
+    Attributes:
+        frames: int32 [K], which frames of the video, increasing.
+        squares: int32 [K, 3], each crop's left, top and side in px of the video.
+        pictures: uint8 [K, S, S, 3] RGB.
+    """
+
+    frames: I32
+    squares: I32
+    pictures: U8
+
+    def resized(self, size_px: int) -> "Crops":
+        """The same, S = `size_px`; itself if it is that already."""
+        if self.pictures.shape[1] == size_px:
+            return self
+        pictures = np.stack([np.asarray(resize(one, size_px), np.uint8) for one in self.pictures])
+        return Crops(self.frames, self.squares, pictures)
+
+
+def cut_crops(
+    frames: Iterable[U8], landmarks: F32, model: FaceModel, neutral: F32, *, size_px: int, stride: int = 1
+) -> Crops:
+    """Crop a clip; arguments as of `crop_clip`. Without any face the result has K = 0."""
+    fitter, box = Fitter(model, neutral), None
+    pictures, squares, kept = [], [], []
+    for index, (rgb, points) in enumerate(zip(frames, landmarks, strict=False)):
+        if not np.isfinite(points).all():
+            box = None
+            continue
+        box = follow(box, fitter.fit(points).pose)
+        if index % stride:
+            continue
+        pictures.append(cut(rgb, box.square, size_px))
+        squares.append((box.square.x, box.square.y, box.square.side_px))
+        kept.append(index)
+    return Crops(
+        np.array(kept, np.int32),
+        np.array(squares, np.int32).reshape(-1, 3),
+        np.stack(pictures) if pictures else np.zeros((0, size_px, size_px, 3), np.uint8),
+    )
+
+
+def fit_crops(
+    identity: str, crops: Crops, landmarks: F32, model: FaceModel, neutral: F32, shape: F32 | None = None
+) -> FaceClip:
+    """Fit cropped frames; arguments as of `crop_clip`, landmarks of every frame of the video."""
+    fitter, size_px = Fitter(model, neutral), crops.pictures.shape[1]
+    poses, expressions = [], []
+    for index, (x, y, side) in zip(crops.frames, crops.squares.tolist(), strict=True):
+        state = fitter.fit(landmarks[index])
+        poses.append(crop_pose(state.pose, Square(x, y, side), size_px))
+        expressions.append(state.expression)
+    return FaceClip(
+        identity,
+        crops.pictures,
+        np.array([pose.scale_px for pose in poses]),
+        np.stack([pose.rotation for pose in poses]),
+        np.stack([pose.translation_px for pose in poses]),
+        np.stack(expressions),
+        model.extend(neutral if shape is None else shape),
+        crops.frames.astype(np.int64),
+    )
 
 
 def crop_clip(
@@ -129,29 +214,7 @@ def crop_clip(
         NoFaceError: no frame has a face.
     """
     neutral = person_neutral(model, landmarks) if neutral is None else neutral[:LANDMARKS]
-    fitter, box = Fitter(model, neutral), None
-    crops, poses, expressions, kept = [], [], [], []
-    for index, (rgb, points) in enumerate(zip(frames, landmarks, strict=False)):
-        if not np.isfinite(points).all():
-            box = None
-            continue
-        state = fitter.fit(points)
-        box = follow(box, state.pose)
-        if index % stride:
-            continue
-        crops.append(cut(rgb, box.square, size_px))
-        poses.append(crop_pose(state.pose, box.square, size_px))
-        expressions.append(state.expression)
-        kept.append(index)
-    if not crops:
+    crops = cut_crops(frames, landmarks, model, neutral, size_px=size_px, stride=stride)
+    if not len(crops.frames):
         raise NoFaceError(f"no face in any frame of {identity}")
-    return FaceClip(
-        identity,
-        np.stack(crops),
-        np.array([pose.scale_px for pose in poses]),
-        np.stack([pose.rotation for pose in poses]),
-        np.stack([pose.translation_px for pose in poses]),
-        np.stack(expressions),
-        model.extend(neutral if shape is None else shape),
-        np.array(kept),
-    )
+    return fit_crops(identity, crops, landmarks, model, neutral, shape)
