@@ -11,6 +11,7 @@ from tests.support.data import astronaut
 BT709 = Colour("bt709", full_range=False)
 SIZE = 96
 FACE = Square(160, 60, 2 * SIZE)
+NO_ALPHA: F32 = np.zeros((SIZE, SIZE), np.float32)
 
 
 def frame() -> I420:
@@ -38,14 +39,14 @@ def test_outside_the_picture_there_is_nothing(square: Square) -> None:
 
 
 def test_identical_pictures_stay_as_they_are() -> None:
-    np.testing.assert_array_equal(match_colour(face(), face(), disc()), face())
+    np.testing.assert_array_equal(match_colour(face(), face(), disc(), NO_ALPHA), face())
 
 
 @pytest.mark.parametrize("offset", [(12, 12, 12), (-15, 0, 10)])
 def test_constant_offset_is_taken_away(offset: tuple[int, int, int]) -> None:
     source = np.clip(face(), 40, 200)
     rendered = np.clip(source.astype(int) - offset, 0, 255).astype(np.uint8)
-    matched = match_colour(rendered, source, disc())
+    matched = match_colour(rendered, source, disc(), NO_ALPHA)
     inside = disc() > 0
     assert np.abs(matched[inside].astype(int) - source[inside]).max() <= 1
 
@@ -56,26 +57,38 @@ def test_gradient_of_light_is_taken_away() -> None:
     rendered = np.rint(source - light).astype(np.uint8)
     inside = disc() > 0
     before = np.abs(rendered[inside].astype(int) - source[inside]).mean()
-    after = np.abs(match_colour(rendered, source, disc())[inside].astype(int) - source[inside]).mean()
+    after = np.abs(
+        match_colour(rendered, source, disc(), NO_ALPHA)[inside].astype(int) - source[inside]
+    ).mean()
     assert after < 0.5 * before
 
 
 def test_another_object_is_not_light() -> None:
     rendered = np.full((SIZE, SIZE, 3), 100, np.uint8)
-    matched = match_colour(rendered, np.full_like(rendered, 255), disc())
+    matched = match_colour(rendered, np.full_like(rendered, 255), disc(), NO_ALPHA)
     assert matched.max() <= 100 + STRONGEST
 
 
 def test_what_is_inside_the_mask_does_not_count() -> None:
     source, rendered = face(), face()
     rendered[SIZE // 2 - 8 : SIZE // 2 + 8, SIZE // 2 - 8 : SIZE // 2 + 8] = 255
-    np.testing.assert_array_equal(match_colour(rendered, source, disc()), rendered)
+    np.testing.assert_array_equal(match_colour(rendered, source, disc(), NO_ALPHA), rendered)
+
+
+def test_where_the_source_is_hidden_it_is_not_compared() -> None:
+    """A chin that is elsewhere in the source must not become light."""
+    source = np.clip(face(), 40, 200)
+    lower = np.zeros((SIZE, SIZE), np.float32)
+    lower[SIZE // 2 :] = 1
+    other = np.where(lower[..., None] > 0, 250, source).astype(np.uint8)
+    np.testing.assert_array_equal(match_colour(source, other, disc(), lower), source)
+    assert (match_colour(source, other, disc(), NO_ALPHA) != source).any()
 
 
 @pytest.mark.parametrize("mask", [np.zeros((SIZE, SIZE), np.float32), np.ones((SIZE, SIZE), np.float32)])
 def test_without_a_ring_nothing_is_matched(mask: F32) -> None:
     rendered = np.full((SIZE, SIZE, 3), 90, np.uint8)
-    np.testing.assert_array_equal(match_colour(rendered, face(), mask), rendered)
+    np.testing.assert_array_equal(match_colour(rendered, face(), mask, NO_ALPHA), rendered)
 
 
 @pytest.mark.parametrize("square", [FACE, Square(-60, -40, 192), Square(300, 260, 192)])

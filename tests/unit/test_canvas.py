@@ -1,7 +1,13 @@
 import numpy as np
 
 from engine.arrays import F32, U8
-from engine.render.canvas import empty_canvas, fill_canvas, fill_canvas_reference
+from engine.render.canvas import (
+    empty_canvas,
+    fill_canvas,
+    fill_canvas_reference,
+    split_picture,
+    split_picture_reference,
+)
 from engine.render.raster import UvMap
 
 SIZE, CHANNELS = 20, 5
@@ -48,3 +54,15 @@ def test_filling_again_leaves_nothing_behind() -> None:
     assert not canvas[..., :CHANNELS].any()
     fill_canvas(TEXTURE, UV_MAP, MASK, SOURCE, canvas[0])
     np.testing.assert_array_equal(canvas, once)
+
+
+def test_picture_and_alpha_are_split() -> None:
+    picture = RNG.uniform(0, 1, (SIZE, SIZE, 4)).astype(np.float32)
+    rgb, alpha = np.empty((2, SIZE, SIZE, 3), np.uint8), np.empty((2, SIZE, SIZE), np.float32)
+    split_picture(picture, MASK, rgb[0], alpha[0])
+    split_picture_reference(picture, MASK, rgb[1], alpha[1])
+    np.testing.assert_array_equal(rgb[0], rgb[1])
+    np.testing.assert_allclose(alpha[0], alpha[1], atol=1e-6)
+    np.testing.assert_allclose(rgb[0] / 255, picture[..., :3], atol=0.51 / 255)
+    assert not alpha[0][MASK == 0].any()
+    np.testing.assert_array_equal(alpha[0][MASK == 1], picture[..., 3][MASK == 1])

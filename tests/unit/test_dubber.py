@@ -243,7 +243,7 @@ def test_debug_pictures_on_demand(renderer: Renderer, offline: list[DubbedFrame]
     assert first is not None
     assert last is not None
     assert not np.array_equal(first.rendered, last.rendered), "every frame's pictures are its own"
-    assert last.mask[0].max() == last.mask[:, -1].max() == 0
+    assert last.alpha[0].max() == last.alpha[:, -1].max() == 0
 
 
 @settings(deadline=None, max_examples=30)

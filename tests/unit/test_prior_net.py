@@ -5,6 +5,7 @@ pytest.importorskip("torch")
 
 import torch
 
+from engine.render.canvas import split_picture
 from engine.render.raster import UvMap, sample
 from export.prior_net import (
     CANVAS_CHANNELS,
@@ -17,6 +18,7 @@ from export.prior_net import (
     _unfold,
     make_canvas,
     sample_texture,
+    within_reach,
 )
 
 TINY = Tier("cpu", 32, 16, (8, 12, 16), 1)
@@ -29,7 +31,7 @@ def canvas(batch: int = 2, size: int = 32) -> torch.Tensor:
 @pytest.mark.parametrize("tier", [TINY, Tier("deeper", 64, 16, (4, 6, 8, 10), 2)])
 def test_shapes(tier: Tier) -> None:
     with torch.no_grad():
-        assert PriorNet(tier)(canvas(3, tier.size_px)).shape == (3, tier.size_px, tier.size_px, 3)
+        assert PriorNet(tier)(canvas(3, tier.size_px)).shape == (3, tier.size_px, tier.size_px, 4)
 
 
 @pytest.mark.parametrize("tier", TIERS.values(), ids=lambda tier: f"{tier.size_px} px")
@@ -37,14 +39,16 @@ def test_tiers_can_be_built(tier: Tier) -> None:
     with torch.device("meta"):
         net = PriorNet(tier)
         shape = (1, tier.size_px, tier.size_px)
-        assert net(torch.empty(*shape, CANVAS_CHANNELS)).shape == (*shape, 3)
+        assert net(torch.empty(*shape, CANVAS_CHANNELS)).shape == (*shape, 4)
     assert tier.size_px % 2 ** len(tier.widths) == 0
 
 
-def test_starts_with_the_textures_colours() -> None:
+def test_starts_with_the_textures_colours_over_all_of_the_source() -> None:
     given = canvas()
     with torch.no_grad():
-        torch.testing.assert_close(PriorNet(TINY)(given), given[..., :3] * 0.5 + 0.5)
+        got = PriorNet(TINY)(given)
+    torch.testing.assert_close(got[..., :3], given[..., :3] * 0.5 + 0.5)
+    assert got[..., 3].min() == got[..., 3].max() > 0.9
 
 
 def test_runtime_result_is_a_picture() -> None:
@@ -52,8 +56,9 @@ def test_runtime_result_is_a_picture() -> None:
     torch.nn.init.normal_(net.head.weight, std=1.0)
     with torch.no_grad():
         picture = RuntimeNet(net)(canvas())
-    assert picture.min() == 0
-    assert picture.max() == 1
+    assert picture[..., :3].min() == 0
+    assert picture[..., :3].max() == 1
+    assert 0 <= picture[..., 3].min() < picture[..., 3].max() <= 1
 
 
 def test_folding_keeps_two_by_two_pixels_together() -> None:
@@ -89,6 +94,13 @@ def test_sampling_is_the_engines() -> None:
         texture = np.ascontiguousarray(textures[index // 2].transpose(1, 2, 0))
         sample(texture, UvMap(uv[index], layer.astype(np.int8)), out)
         np.testing.assert_allclose(got[index].permute(1, 2, 0).numpy(), out, atol=6e-3)
+
+
+def test_alpha_reaches_as_far_as_at_run_time() -> None:
+    mask = np.linspace(0, 1, 32, dtype=np.float32).reshape(4, 8)
+    alpha = np.empty_like(mask)
+    split_picture(np.ones((4, 8, 4), np.float32), mask, np.empty((4, 8, 3), np.uint8), alpha)
+    np.testing.assert_allclose(within_reach(torch.from_numpy(mask)).numpy(), alpha, atol=1e-6)
 
 
 def test_canvas_hides_the_source_under_the_mask() -> None:

@@ -11,6 +11,8 @@ from export.dataset import FaceClip
 from export.render_batch import (
     NO_NOISE,
     TRAINING_NOISE,
+    Noise,
+    Sample,
     geometry,
     make_batch,
     reference_order,
@@ -32,7 +34,9 @@ def rng() -> np.random.Generator:
 
 def test_batch_geometry(clip: FaceClip) -> None:
     model = load_face_model()
-    batch = make_batch([clip, clip], [(0, 1, 3), (1, 2, 3), (0, 5, 4)], model, NO_NOISE, rng())
+    batch = make_batch(
+        [clip, clip], [Sample(0, 1, 3), Sample(1, 2, 3), Sample(0, 5, 4)], model, NO_NOISE, rng()
+    )
     assert batch.clips == [0, 1, 0]
     assert batch.target.shape == batch.reference.shape == (3, 3, SIZE, SIZE)
     assert batch.uv.shape == (3, SIZE, SIZE, 2)
@@ -69,12 +73,61 @@ def test_noise_moves_a_little_and_repeats(clip: FaceClip) -> None:
     assert moved.mean() < 0.03
 
 
-def test_colour_noise_keeps_the_range_and_is_shared_with_the_reference(clip: FaceClip) -> None:
-    batch = make_batch([clip], [(0, 2, 2)], load_face_model(), TRAINING_NOISE, rng())
+def test_light_keeps_the_range_and_is_the_sources_too(clip: FaceClip) -> None:
+    batch = make_batch([clip], [Sample(0, 2, 2)], load_face_model(), Noise(colour=0.1, light=0.1), rng())
     assert batch.target.min() >= 0
     assert batch.target.max() <= 1
-    np.testing.assert_array_equal(batch.target.numpy(), batch.reference.numpy())
-    assert np.abs(batch.target[0].permute(1, 2, 0).numpy() * 255 - clip.crops[2]).max() > 0.1
+    np.testing.assert_array_equal(batch.target.numpy(), batch.source.numpy())
+    assert np.abs(batch.target[0].permute(1, 2, 0).numpy() * 255 - clip.crops[2]).max() > 1
+    assert (batch.reference != batch.target).any(), "the reference was filmed in other light"
+
+
+def test_one_look_has_one_light(clip: FaceClip) -> None:
+    same, also, other = make_batch(
+        [clip],
+        [Sample(0, 2, 2), Sample(0, 2, 2), Sample(0, 2, 2, look=1)],
+        load_face_model(),
+        TRAINING_NOISE,
+        rng(),
+    ).target
+    np.testing.assert_array_equal(same.numpy(), also.numpy())
+    assert (other != same).any()
+
+
+def test_compression_spoils_what_comes_in_alone(clip: FaceClip) -> None:
+    noise = Noise(compression=1.0)
+    batch = make_batch([clip], [Sample(0, 2, 4)], load_face_model(), noise, rng())
+    np.testing.assert_allclose(batch.target[0].permute(1, 2, 0).numpy() * 255, clip.crops[2], atol=1e-3)
+    assert 0 < (batch.source - batch.target).abs().mean() < 0.1
+
+
+def test_source_may_have_another_mouth(clip: FaceClip) -> None:
+    """The source's mouth is another frame's; well away from the face it is the same picture."""
+    closed, opened = (int(reference_order(clip, load_face_model())[k]) for k in (-1, 0))
+    batch = make_batch([clip], [Sample(0, closed, opened, other=opened)], load_face_model(), NO_NOISE, rng())
+    change = (batch.source - batch.target).abs()
+    np.testing.assert_allclose(batch.target[0].permute(1, 2, 0).numpy() * 255, clip.crops[closed], atol=1e-3)
+    assert change[0].amax(0)[batch.mouth[0, 0] > 0.5].max() > 0.1
+    assert change[..., :3, :].max() < 1e-3
+
+
+def test_expression_is_partly_what_the_sound_says_and_the_target_follows(clip: FaceClip) -> None:
+    model, frame = load_face_model(), int(reference_order(clip, load_face_model())[0])
+    speaking = replace(clip, spoken=np.zeros_like(clip.expression))
+    plain, spoken = (
+        make_batch([one], [Sample(0, frame, 0)], model, Noise(spoken=1.0), rng()) for one in (clip, speaking)
+    )
+    assert (spoken.uv != plain.uv).any(), "the mouth is drawn less open than it was filmed"
+    assert (spoken.target != plain.target).any()
+    np.testing.assert_array_equal(spoken.target.numpy(), spoken.source.numpy())
+
+
+def test_sound_does_not_open_a_filmed_mouth_wide(clip: FaceClip) -> None:
+    model, frame = load_face_model(), int(reference_order(clip, load_face_model())[-1])
+    wide = replace(clip, spoken=clip.expression + 3 * model.jaw_open)
+    shown = make_batch([wide], [Sample(0, frame, 0)], model, Noise(spoken=1.0), rng())
+    plain = make_batch([clip], [Sample(0, frame, 0)], model, NO_NOISE, rng())
+    assert (shown.target - plain.target).abs().mean() < 0.02
 
 
 def test_references_are_of_the_open_mouth(clip: FaceClip) -> None:

@@ -12,7 +12,7 @@ from engine.face.model import load_face_model
 from export.dataset import FaceClip
 from export.losses import render_loss
 from export.prior_net import Tier
-from export.render_batch import NO_NOISE, make_batch, reference_order
+from export.render_batch import NO_NOISE, Sample, make_batch, reference_order
 from export.train_prior import (
     PAIRS,
     Prior,
@@ -43,11 +43,10 @@ def prior(clips: list[FaceClip]) -> Prior:
 
 
 def loss(prior: Prior, clips: list[FaceClip]) -> float:
-    batch = make_batch(clips, [(0, 1, 0), (1, 2, 0)], load_face_model(), NO_NOISE, np.random.default_rng(0))
+    chosen = [Sample(0, 1, 0, other=5), Sample(1, 2, 0, other=6)]
+    batch = make_batch(clips, chosen, load_face_model(), NO_NOISE, np.random.default_rng(0))
     with torch.no_grad():
-        picture, sampled = prior.render(batch, prior.textures(batch.clips))
-        value = render_loss(picture, batch.target, sampled, batch.covered, batch.mask, batch.mouth)
-    return float(value)
+        return float(render_loss(prior.render(batch, prior.textures(batch.clips)), batch))
 
 
 def test_textures_start_with_each_persons_colours(prior: Prior, clips: list[FaceClip]) -> None:
@@ -83,8 +82,35 @@ def test_draw_takes_neighbours_and_keeps_the_last_frames_out(clips: list[FaceCli
         chosen = draw(clips, order, rng, 0.75)
         assert len(chosen) == 2 * PAIRS
         for first, second in zip(chosen[::2], chosen[1::2], strict=True):
-            assert second == (first[0], first[1] + 1, first[2])
-            assert max(second[1:]) < 9, "the last quarter of twelve frames is kept"
+            assert first.other is not None
+            assert second == first._replace(frame=first.frame + 1, other=first.other + 1)
+            assert max(second.frame, first.reference, first.other + 1) < 9, (
+                "the last quarter of twelve is kept"
+            )
+            assert first.reference not in {first.frame, second.frame}
+        assert [sample.look for sample in chosen] == [look for look in range(PAIRS) for _ in "ab"]
+
+
+def test_two_pictures_can_be_drawn_from(clips: list[FaceClip]) -> None:
+    order = [reference_order(clip, load_face_model()) for clip in clips]
+    chosen = draw(clips, order, np.random.default_rng(0), 2 / 12)
+    assert {sample.frame for sample in chosen} == {0, 1}
+
+
+def test_alpha_is_learned_from_sources_with_another_mouth(clips: list[FaceClip]) -> None:
+    """Less of the drawn face shows where the source is right anyway, and the lips stay the drawn ones."""
+    torch.manual_seed(0)
+    prior, model = Prior(TINY, len(clips)), load_face_model()
+    start_textures(prior, clips, model)
+    train(prior, clips, model, steps=60)
+    chosen = [Sample(k, 3, 0, other=8) for k in (0, 1)]
+    batch = make_batch(clips, chosen, model, NO_NOISE, np.random.default_rng(0))
+    with torch.no_grad():
+        alpha = prior.render(batch, prior.textures([0, 1])).alpha
+    lips, edge = batch.mouth > 0.9, (batch.mask > 0) & (batch.mouth == 0) & (batch.mask < 0.4)
+    assert not alpha[batch.mask == 0].any()
+    assert float(alpha[lips].mean()) > 0.8
+    assert float(alpha[edge].mean()) < float(alpha[lips].mean()) - 0.2
 
 
 def test_held_out_is_a_measure(prior: Prior, clips: list[FaceClip]) -> None:
