@@ -40,7 +40,6 @@ def test_away_from_the_face_nothing_moves() -> None:
     shift = displacement(SIZE, points(0), points(1.5))
     assert np.abs(shift[:10]).max() < 0.05
     assert np.abs(shift[:, :4]).max() < 1
-    assert np.abs(np.diff(shift, axis=0)).max() < 2, "no tear"
 
 
 def test_there_and_back_is_nearly_the_same() -> None:
