@@ -81,7 +81,9 @@ def _root(
 @app.command()
 def adapt(
     ctx: typer.Context,
-    video: Annotated[Path, typer.Argument(metavar="VIDEO", help="2 to 60 s of one person speaking.")],
+    video: Annotated[
+        Path, typer.Argument(metavar="VIDEO", help="2 to 60 s of one person speaking, or a photo.")
+    ],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="NAME.actor", help="The actor pack to write.")],
     seconds: Annotated[
         float | None, typer.Option(min=0.04, help="How much of the video to use; else up to 60.")
@@ -98,11 +100,11 @@ def adapt(
     json: Json = None,
     verbose: Verbose = False,
 ) -> None:
-    """Learn a person from seconds of video and write an actor pack."""
+    """Learn a person from seconds of video, or from one photo, and write an actor pack."""
     check_ending(out, (PACK_ENDING,))
     check_place(out, video)
     check_report(json, video, out)
-    check_video(video)
+    check_video(video, stills=True)
     record = read_consent(consent) if consent else None
     with needed_packages():
         from export.adapt import AdaptOptions

@@ -69,15 +69,15 @@ def check_report(json: Path | None, *others: Path) -> None:
     check_place(json, *others)
 
 
-def check_video(path: Path) -> None:
-    """Refuse what is no video, before anything heavy is loaded.
+def check_video(path: Path, *, stills: bool = False) -> None:
+    """Refuse what is no video, before anything heavy is loaded; `stills` lets a single picture pass.
 
     Raises:
         MediaError: it cannot be read, or has no moving pictures.
     """
     with needed_packages():
         from engine.media import open_video
-    with open_video(path):
+    with open_video(path, stills=stills):
         pass
 
 

@@ -1,4 +1,4 @@
-"""Adapt the prior to one person from seconds of video: `livedub adapt`."""
+"""Adapt the prior to one person from seconds of video, or from one photo: `livedub adapt`."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -10,24 +10,29 @@ import torch
 
 from engine.actor.consent import ConsentRecord
 from engine.actor.pack import ActorPack, Manifest, write_pack
-from engine.arrays import F32, U8
-from engine.errors import MediaError
+from engine.arrays import F32, F64, U8
+from engine.errors import MediaError, NoFaceError
 from engine.expression.audio import STYLE_SIZE
 from engine.face.fit import Fitter, person_neutral
 from engine.face.model import ASSET as FACE_MODEL_ASSET
 from engine.face.model import INNER_LIPS, LANDMARKS, LIPS, FaceModel, load_face_model
 from engine.face.track import to_rgb, track_video
-from engine.media import open_video
+from engine.face.tracker import FaceTracker
+from engine.media import open_video, probe
 from engine.render.renderer import PRIOR_ASSETS, asset_sha256
 from export.adapt_metrics import Metrics
+from export.coverage import Coverage, look, not_learned
 from export.dataset import FaceClip, crop_clip
 from export.learner import DEFAULT_STEPS, Learned, LearnOptions, learn
 from export.prior_assets import PREFIX
 from export.prior_net import TIERS, Tier
+from export.replay import frames_of
 
 Progress = Callable[[str, int, int | None], None]
 
 MAX_SECONDS, MAX_FRAMES = 60.0, 750
+EARS = (234, 454)
+NOT_MEASURED = "Too few frames to hold any out: how good the result is was not measured."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,17 +56,28 @@ class AdaptOptions(LearnOptions):
 
 @dataclass(frozen=True)
 class AdaptReport:
-    """What was done: seconds and frames used, steps, time, and held-out metrics before and after.
+    """What was done.
 
-    The metrics have the names of `livedub evaluate`; null is what crops alone cannot tell. Too few frames to
-    hold some out (a photo) leave `before` and `after` null.
+    Attributes:
+        seconds_used: of video, 0 for a photo; frames: of it that show the face.
+        held_out_frames: how many of them were not learned from; 0 where there are too few to spare any.
+        steps: of optimisation done; best_step: the one whose state was kept.
+        wall_s: time it took.
+        not_learned: what the footage did not show, for people to read.
+        coverage: what it did show, as numbers.
+        before: metrics of `livedub evaluate` on held-out frames, without learning; null is what crops alone
+            cannot tell; all null without held-out frames.
+        after: the same of the result.
     """
 
     seconds_used: float
     frames: int
     held_out_frames: int
     steps: int
+    best_step: int
     wall_s: float
+    not_learned: tuple[str, ...]
+    coverage: Coverage
     before: Metrics | None
     after: Metrics | None
 
@@ -70,6 +86,7 @@ class AdaptReport:
 class _Footage:
     clip: FaceClip
     seconds: float
+    face_px: float
     neutral: F32
     mean_residual: F32
 
@@ -77,7 +94,7 @@ class _Footage:
 def adapt(
     video: Path, out: Path, options: AdaptOptions, *, now_iso: str, on_progress: Progress
 ) -> AdaptReport:
-    """Learn an actor from a video and write the pack.
+    """Learn an actor from a video, or a still picture, and write the pack.
 
     Raises:
         MediaError: the video cannot be read, or is too short.
@@ -90,15 +107,32 @@ def adapt(
     model, tier = load_face_model(), TIERS["cpu"]
     footage = _read(video, options, model, tier, on_progress)
     learned = learn(footage.clip, options, on_step=lambda done, steps: on_progress("adapt", done, steps))
-    write_pack(_pack(learned, footage, model, options, out, now_iso), out)
+    coverage = _coverage(footage, learned, model)
+    metrics = (learned.after or {}) | coverage.as_metrics()
+    write_pack(_pack(learned, footage, model, metrics, options, out, now_iso), out)
     return AdaptReport(
-        footage.seconds,
-        len(footage.clip),
-        learned.held_out_frames,
-        learned.steps,
-        monotonic() - began,
-        learned.before,
-        learned.after,
+        seconds_used=footage.seconds,
+        frames=len(footage.clip),
+        held_out_frames=learned.held_out_frames,
+        steps=learned.steps,
+        best_step=learned.best_step,
+        wall_s=monotonic() - began,
+        not_learned=not_learned(coverage) + (() if learned.held_out_frames else (NOT_MEASURED,)),
+        coverage=coverage,
+        before=learned.before,
+        after=learned.after,
+    )
+
+
+def _coverage(footage: _Footage, learned: Learned, model: FaceModel) -> Coverage:
+    """What the frames that were learned from showed."""
+    count = len(footage.clip) - learned.held_out_frames
+    return look(
+        frames_of(footage.clip, np.arange(count)),
+        model,
+        seconds=footage.seconds * count / len(footage.clip),
+        face_px=footage.face_px,
+        texture_px=learned.prior.tier.texture_px,
     )
 
 
@@ -107,22 +141,19 @@ def _read(
 ) -> _Footage:
     seconds = options.seconds if options.seconds is not None else MAX_SECONDS
     end_s = options.start_s + seconds
-    track = track_video(
-        video, face=options.face, max_s=end_s, on_frame=lambda done: on_progress("track", done, None)
-    )
-    times = track.pts * float(track.time_base)
+    followed, times = _track(video, options.face, end_s, on_progress)
     wanted = (times >= options.start_s) & (times < end_s)
     if not wanted.any():
         raise MediaError(
             f"{video} has no frame between {options.start_s:g} and {end_s:g} s: give another --start"
         )
-    landmarks = track.landmarks[: len(wanted)].copy()
+    landmarks = followed.copy()
     landmarks[~wanted] = np.nan
     neutral = person_neutral(model, landmarks)
     residual = _mean_residual(model, neutral, landmarks)
     stride = max(1, int(wanted.sum()) // MAX_FRAMES)
     shape = (neutral + residual).astype(np.float32)
-    with open_video(video) as reader:
+    with open_video(video, stills=True) as reader:
         pictures = (to_rgb(frame.image, reader.info.colour) for frame in reader)
         counted = _counting(pictures, on_progress, len(landmarks))
         clip = crop_clip(
@@ -137,7 +168,25 @@ def _read(
         )
     used = times[wanted]
     step_s = float(np.median(np.diff(used))) if len(used) > 1 else 0.0
-    return _Footage(clip, float(used[-1] - used[0] + step_s), neutral, residual)
+    width_px = np.linalg.norm(landmarks[:, EARS[1]] - landmarks[:, EARS[0]], axis=-1)
+    return _Footage(
+        clip, float(used[-1] - used[0] + step_s), float(np.nanmedian(width_px)), neutral, residual
+    )
+
+
+def _track(video: Path, face: int | None, max_s: float, on_progress: Progress) -> tuple[F32, F64]:
+    """Landmarks [F, 478, 3] px and times [F] s of a video's frames, or of a still picture, which is one."""
+    if not probe(video).is_still:
+        track = track_video(
+            video, face=face, max_s=max_s, on_frame=lambda done: on_progress("track", done, None)
+        )
+        return track.landmarks, track.pts * float(track.time_base)
+    with open_video(video, stills=True) as reader:
+        found = FaceTracker(face=face).step(to_rgb(next(reader).image, reader.info.colour))
+    if found is None:
+        raise NoFaceError(f"{video}: no face in the picture")
+    on_progress("track", 1, 1)
+    return found.landmarks[None], np.zeros(1)
 
 
 def _counting(pictures: Iterable[U8], on_progress: Progress, total: int) -> Iterator[U8]:
@@ -158,14 +207,19 @@ def _mean_residual(model: FaceModel, neutral: F32, landmarks: F32) -> F32:
 
 
 def _pack(
-    learned: Learned, footage: _Footage, model: FaceModel, options: AdaptOptions, out: Path, now_iso: str
+    learned: Learned,
+    footage: _Footage,
+    model: FaceModel,
+    metrics: Metrics,
+    options: AdaptOptions,
+    out: Path,
+    now_iso: str,
 ) -> ActorPack:
     tier = learned.prior.tier
     name = options.name or out.stem
     shape = model.extend(footage.neutral + footage.mean_residual)
     neutral = model.extend(footage.neutral)
     state = learned.prior.net.state_dict() if learned.changed else {}
-    measured = learned.after or {}
     return ActorPack(
         manifest=Manifest(
             name=name,
@@ -176,7 +230,7 @@ def _pack(
             image_size_px=tier.size_px,
             seconds_used=footage.seconds,
             consent=options.consent or attestation(name, now_iso),
-            metrics={key: value for key, value in measured.items() if value is not None},
+            metrics={key: value for key, value in metrics.items() if value is not None},
         ),
         neutral=neutral,
         mean_residual=(shape - neutral).astype(np.float32),

@@ -15,13 +15,12 @@ from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from engine.arrays import F32
 from engine.errors import BackendUnavailable
-from engine.face.model import FaceModel, load_face_model
+from engine.face.model import load_face_model
 from export.adapt_metrics import Metrics, crop_metrics
+from export.coverage import choose_reference
 from export.dataset import FaceClip
 from export.losses import psnr_db, render_loss
 from export.perceptual import load_perceptual
@@ -33,9 +32,9 @@ from export.render_batch import (
     Batch,
     Sample,
     make_batch,
-    reference_order,
     unproject,
 )
+from export.replay import drift, frames_of, with_other_expressions
 from export.train_prior import NET_RATE as SCRATCH_NET_RATE
 from export.train_prior import TEXTURE_RATE as SCRATCH_TEXTURE_RATE
 from export.train_prior import Prior
@@ -54,7 +53,7 @@ class LearnOptions:
     """How to learn.
 
     Attributes:
-        steps: of optimisation; None takes `DEFAULT_STEPS`, for one photo `PHOTO_STEPS`.
+        steps: of optimisation; None takes `DEFAULT_STEPS`, for a photo `PHOTO_STEPS`.
         seed: of everything random.
         device: "cpu" or "cuda".
         start: from the prior, or from a fresh network and texture (both learn from the first step on, at the
@@ -169,7 +168,7 @@ def learn(
 
 def steps_of(options: LearnOptions, frames: int) -> int:
     """How many steps to take at most, with so many frames."""
-    return options.steps or (PHOTO_STEPS if frames == 1 else DEFAULT_STEPS)
+    return options.steps or (PHOTO_STEPS if frames < MIN_FRAMES else DEFAULT_STEPS)
 
 
 def _ignore(*_: object) -> None:
@@ -216,12 +215,11 @@ class _Learner:
         self.holdout, self.held_out = clip, np.arange(count - held, count)
         if holdout is not None:
             self.holdout, self.held_out = holdout, np.arange(len(holdout))
-        order = reference_order(clip, self.model)
-        self.reference = int(order[order < len(self.training)][0])
+        self.reference = choose_reference(frames_of(clip, self.training), self.model)
         self.start, self.seen = self._start()
         self.own = nn.Parameter(torch.zeros_like(self.start))
         self.steps, self.first = self._stages()
-        self.noise = PHOTO_NOISE if count == 1 else TRAINING_NOISE
+        self.noise = PHOTO_NOISE if count < MIN_FRAMES else TRAINING_NOISE
         self._rng = np.random.default_rng(options.seed)
 
     def _stages(self) -> tuple[int, int]:
@@ -342,18 +340,10 @@ class _Learner:
 
     def _replay(self, teacher: Prior, count: int) -> Tensor:
         """How far the network is from the prior's on the person's frames with other expressions."""
-        rows = np.append(self._rng.choice(self.training, count), self.reference)
-        shown = frames_of(self.clip, rows)
-        other = other_expressions(self.clip.expression[self.training], self.model, count, self._rng)
-        shown = replace(shown, expression=np.append(other, shown.expression[-1:], axis=0), spoken=None)
-        batch = self._batch([Sample(0, index, count, look=index) for index in range(count)], shown)
-        texture = self.texture().detach()[None]
-        with torch.no_grad():
-            wanted = teacher.render(batch, texture)
-        ours = self.prior.render(batch, texture)
-        hole = (batch.mask > 0).float()
-        error = (ours.picture - wanted.picture).abs().sum(1) + (ours.alpha - wanted.alpha).abs().sum(1)
-        return (error * hole[:, 0]).sum() / (4 * hole.sum() + 1e-6)
+        clip, samples = with_other_expressions(
+            self.clip, self.training, self.reference, self.model, count, self._rng
+        )
+        return drift(self.prior, teacher, self._batch(samples, clip), self.texture().detach())
 
     def _held_out_batch(self) -> Batch:
         frames = self.held_out[:: max(1, len(self.held_out) // CHECK_FRAMES)]
@@ -389,30 +379,4 @@ class _Learner:
         return crop_metrics(drawn, batch, self.perceptual)
 
 
-def frames_of(clip: FaceClip, rows: NDArray[np.int64]) -> FaceClip:
-    """These frames of a clip, as a clip."""
-    return replace(
-        clip,
-        crops=clip.crops[rows],
-        scale_px=clip.scale_px[rows],
-        rotation=clip.rotation[rows],
-        translation_px=clip.translation_px[rows],
-        expression=clip.expression[rows],
-        frames=clip.frames[rows],
-        spoken=None if clip.spoken is None else clip.spoken[rows],
-    )
-
-
-def other_expressions(own: F32, model: FaceModel, count: int, rng: np.random.Generator) -> F32:
-    """Expressions [count, E] that a person may show, the person's own [F, E] or not.
-
-    Each is one of the person's at random, faded, plus a spread of one standard deviation of the training
-    footage, plus an opening of the jaw from closed lips to a wide vowel.
-    """
-    base = own[rng.integers(len(own), size=count)] * rng.uniform(0, 1, (count, 1))
-    spread = rng.standard_normal((count, model.expressions)) * rng.uniform(0.2, 1, (count, 1))
-    opening = rng.uniform(-0.3, 2.5, (count, 1)) * rng.integers(0, 2, (count, 1))
-    return np.asarray(base + spread + opening * model.jaw_open, np.float32)
-
-
-__all__ = ["Check", "LearnOptions", "Learned", "frames_of", "learn", "other_expressions", "steps_of"]
+__all__ = ["Check", "LearnOptions", "Learned", "frames_of", "learn", "steps_of"]

@@ -61,12 +61,23 @@ class Orientation:
         return 180 if self.flip_y else 0
 
 
+_QUARTER_TURNS = (
+    Orientation(),
+    Orientation(True, False, True),
+    Orientation(False, True, True),
+    Orientation(True, True, False),
+)  # anticlockwise
+
+
 def orientation(frame: AvFrame) -> Orientation:
     """Read the display matrix of a frame; angles between are taken to the nearest quarter turn.
 
     The matrix maps (x, y) to (a x + c y, b x + d y) (libavutil/display.h).
     """
-    side_data = cast(SideDataContainer, frame.side_data)
+    try:
+        side_data = cast(SideDataContainer, frame.side_data)
+    except ValueError:  # PyAV 18 has no name for EXIF, which a photo carries; a mirror is then not seen
+        return _QUARTER_TURNS[round(frame.rotation / 90) % 4]
     data = side_data.get(Type.DISPLAYMATRIX)
     if data is None:
         return Orientation()

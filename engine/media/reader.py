@@ -58,12 +58,12 @@ class VideoReader:
 
     info: VideoInfo
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, stills: bool = False) -> None:
         self._path = Path(path)
         with ExitStack() as stack:
             container = stack.enter_context(opened(path))
             stream = _video_stream(container)
-            if is_still(container):
+            if is_still(container) and not stills:
                 raise MediaError(f"{self._path}: is a still picture, not a video")
             if stream is None:
                 raise MediaError(f"{self._path}: has no video stream")
@@ -120,13 +120,17 @@ class VideoReader:
             frame = next(rest, None)
 
 
-def open_video(path: str | os.PathLike[str]) -> VideoReader:
+def open_video(path: str | os.PathLike[str], *, stills: bool = False) -> VideoReader:
     """Open a video file of any format that FFmpeg reads.
+
+    Args:
+        path: of the file.
+        stills: take a still picture (PNG, JPEG, WebP...) as a video of one frame, instead of refusing it.
 
     Raises:
         MediaError: missing, unreadable, damaged, cut off, a still picture, or without a video stream.
     """
-    return VideoReader(path)
+    return VideoReader(path, stills=stills)
 
 
 def probe(path: str | os.PathLike[str]) -> MediaInfo:

@@ -136,7 +136,10 @@ BAD_SOUNDS = BAD_VIDEOS | {"picture.png": "has no sound", "silent.mp4": "has no 
 del BAD_SOUNDS["sound.wav"]
 
 
-@pytest.mark.parametrize(("name", "about"), BAD_VIDEOS.items())
+BAD_FOOTAGE = {name: about for name, about in BAD_VIDEOS.items() if name != "picture.png"}  # a photo will do
+
+
+@pytest.mark.parametrize(("name", "about"), BAD_FOOTAGE.items())
 def test_adapt_refuses(name: str, about: str, files: Path, tmp_path: Path, livedub: Run) -> None:
     refused(livedub("adapt", files / name, "-o", tmp_path / "a.actor"), about)
     assert outputs(tmp_path) == []
