@@ -6,30 +6,74 @@ from typing import Annotated
 import typer
 
 from clients.console import check_place
-from clients.options import Json, Verbose, check_ending, check_report, console_of, give, needed_packages
+from clients.options import (
+    Device,
+    Json,
+    Verbose,
+    check_choice,
+    check_ending,
+    check_report,
+    console_of,
+    give,
+    needed_packages,
+)
 from engine.errors import InputError
 
-Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="The folder of footage, with its lists.")]
+Footage = Annotated[
+    Path, typer.Option("--data", metavar="DIR", help="The folder of footage, with its lists.")
+]
+Data = Annotated[
+    Path,
+    typer.Option("--data", metavar="DIR|SET", help="The folder of footage, or what `prepare` made of it."),
+]
 Seed = Annotated[int, typer.Option(min=0, help="Of everything random.")]
 Steps = Annotated[int | None, typer.Option(min=1, help="Steps of optimisation.")]
 Resume = Annotated[
     Path | None, typer.Option(metavar="CHECKPOINT", help="Go on from what an interrupted training left.")
 ]
 
+Where = Annotated[Device | None, typer.Option(help="Where to train; a GPU if there is one.")]
+MAX_SIZE_PX = 1024
+
 train = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+
+@train.command()
+def prepare(
+    ctx: typer.Context,
+    data: Footage,
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="SET.safetensors", help="What to write.")],
+    size: Annotated[
+        int, typer.Option("--size", min=64, max=MAX_SIZE_PX, help="Side of the crops, px; even.")
+    ] = 224,
+    json: Json = None,
+    verbose: Verbose = False,
+) -> None:
+    """Pack footage into one small file to train from, here or on another machine."""
+    check_data(data, folder=True)
+    check_ending(out, (".safetensors",))
+    check_place(out)
+    check_report(json, out)
+    if size % 2:
+        raise InputError(f"--size {size}: must be even")
+    with needed_packages():
+        from export.prepare import write_training_set
+    with console_of(ctx).progress() as on_progress:
+        report = write_training_set(data, out, size_px=size, on_progress=on_progress)
+    give(ctx, f"{out} is written", report, json)
 
 
 @train.command("face-model")
 def face_model(
     ctx: typer.Context,
-    data: Data,
+    data: Footage,
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE.safetensors", help="What to write.")],
     seed: Seed = 0,
     json: Json = None,
     verbose: Verbose = False,
 ) -> None:
     """Learn the geometry of faces: topology, neutral, expressions."""
-    check_data(data)
+    check_data(data, folder=True)
     check_ending(out, (".safetensors",))
     check_place(out)
     check_report(json, out)
@@ -45,9 +89,12 @@ def prior(
     ctx: typer.Context,
     data: Data,
     out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Folder for what is written.")],
+    tier: Annotated[str, typer.Option(help="Size of the renderer: cpu or gpu.")] = "cpu",
     steps: Steps = None,
     seed: Seed = 0,
     resume: Resume = None,
+    device: Where = None,
+    people: Annotated[int | None, typer.Option(min=1, help="Learn from only so many people.")] = None,
     json: Json = None,
     verbose: Verbose = False,
 ) -> None:
@@ -56,9 +103,12 @@ def prior(
     check_place(out / "prior" if out.is_dir() else out)
     check_report(json)
     with needed_packages():
-        from export.jobs import train_prior
+        from export.jobs_prior import PriorOptions, train_prior
+        from export.prior_net import TIERS
+    check_choice("--tier", tier, sorted(TIERS))
+    options = PriorOptions(tier, steps, seed, resume, device, people)
     with console_of(ctx).progress() as on_progress:
-        report = train_prior(data, out, steps=steps, seed=seed, resume=resume, on_progress=on_progress)
+        report = train_prior(data, out, options, on_progress=on_progress)
     give(ctx, f"{out} is written", report, json)
 
 
@@ -78,17 +128,17 @@ def audio(
     check_place(out)
     check_report(json, out)
     with needed_packages():
-        from export.jobs import train_audio
+        from export.jobs_audio import train_audio
     with console_of(ctx).progress() as on_progress:
         report = train_audio(data, out, steps=steps, seed=seed, on_progress=on_progress)
     give(ctx, f"{out} is written", report, json)
 
 
-def check_data(folder: Path) -> None:
-    """Refuse footage that is not there.
+def check_data(data: Path, *, folder: bool = False) -> None:
+    """Refuse footage that is not there; a training set passes unless only a `folder` will do.
 
     Raises:
         InputError: as said.
     """
-    if not folder.is_dir():
-        raise InputError(f"--data {folder}: there is no such folder")
+    if not data.is_dir() and (folder or not data.is_file()):
+        raise InputError(f"--data {data}: there is no such folder" + ("" if folder else " or training set"))

@@ -6,20 +6,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.arrays import F32, F64
-from engine.audio.logmel import LogMel
-from engine.errors import MediaError, NoFaceError
 from engine.expression.audio import LOOK_AHEADS_MS, SILENCE, STEP_MS
-from engine.face.fit import Fitter, person_neutral
+from engine.face.fit import Fitter
 from engine.face.model import FaceModel
-from engine.face.track import FaceTrack, track_video
-from engine.media import read_audio
-from export.dataset import Clip
+from export.training_set import PackedClip
 
 WINDOW_STEPS = 64  # of a training sample: 2.56 s
 MELS_PER_STEP = STEP_MS // 10
 SILENCE_SHARE = 0.08
 ONSET_S = 0.15  # lips leave rest this long before the first sound, at most
-LARGEST_LAG_MS = 160.0  # an estimated offset beyond this is not believed
 MIN_FOUND, MIN_FRAMES = 0.9, 40
 
 
@@ -41,29 +36,18 @@ class SpokenClip:
     expression: F32
 
 
-def read_spoken(clip: Clip, model: FaceModel) -> SpokenClip | None:
-    """A clip's sound and motion; None where the face is lost too often or there is no sound."""
-    if not clip.has_audio:
+def read_spoken(packed: PackedClip, model: FaceModel) -> SpokenClip | None:
+    """A clip's sound and motion; None where the face is lost too often or there is no sound that fits."""
+    mels = packed.log_mels()
+    if mels is None or not packed.clip.speaks:
         return None
-    try:
-        track, sound = track_video(clip.path), read_audio(clip.path)
-        expression, time_s = _motion(track, model)
-    except (MediaError, NoFaceError):
+    if packed.found.sum() < MIN_FRAMES or packed.found.mean() < MIN_FOUND:
         return None
-    if len(expression) < MIN_FRAMES or track.found.mean() < MIN_FOUND:
-        return None
-    believed = clip.sync in {"good", "ok"} and abs(clip.audio_lag_ms) <= LARGEST_LAG_MS
-    whole = sound[: len(sound) // 640 * 640]
-    mels = LogMel().offline(whole[None])[0]
-    late_s = clip.audio_lag_ms / 1000 if believed else 0.0
-    return SpokenClip(clip.identity, clip.split, mels, time_s - late_s, expression)
-
-
-def _motion(track: FaceTrack, model: FaceModel) -> tuple[F32, F64]:
-    seen = track.landmarks[track.found]
-    fitter = Fitter(model, person_neutral(model, seen))
+    fitter = Fitter(model, packed.neutral)
+    seen = packed.all_landmarks()[packed.found]
     expression = np.stack([fitter.fit(frame).expression for frame in seen])
-    return expression, np.asarray(track.pts[track.found] * float(track.time_base), np.float64)
+    time_s = packed.time_s[packed.found] - packed.clip.late_s
+    return SpokenClip(packed.clip.identity, packed.clip.split, mels, time_s, expression)
 
 
 def step_times_s(first_s: float, steps: int, look_ahead_ms: int) -> F64:

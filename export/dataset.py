@@ -1,8 +1,9 @@
 """Footage as the renderer is trained on it: stable crops of the lower face, and their geometry."""
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from engine.face.model import LANDMARKS, FaceModel, Pose
 from engine.image.resize import Square, cut, resize
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi")
+Cutter = Callable[[Square, int], U8]  # a frame: gives a square of it as RGB [S, S, 3] at the side S in px
 LARGEST_LAG_MS = 160.0  # an estimated offset beyond this is not believed
 
 
@@ -143,19 +145,19 @@ class Crops:
 
 
 def cut_crops(
-    frames: Iterable[U8], landmarks: F32, model: FaceModel, neutral: F32, *, size_px: int, stride: int = 1
+    frames: Iterable[Cutter], landmarks: F32, model: FaceModel, neutral: F32, *, size_px: int, stride: int = 1
 ) -> Crops:
     """Crop a clip; arguments as of `crop_clip`. Without any face the result has K = 0."""
     fitter, box = Fitter(model, neutral), None
     pictures, squares, kept = [], [], []
-    for index, (rgb, points) in enumerate(zip(frames, landmarks, strict=False)):
+    for index, (frame, points) in enumerate(zip(frames, landmarks, strict=False)):
         if not np.isfinite(points).all():
             box = None
             continue
         box = follow(box, fitter.fit(points).pose)
         if index % stride:
             continue
-        pictures.append(cut(rgb, box.square, size_px))
+        pictures.append(frame(box.square, size_px))
         squares.append((box.square.x, box.square.y, box.square.side_px))
         kept.append(index)
     return Crops(
@@ -214,7 +216,8 @@ def crop_clip(
         NoFaceError: no frame has a face.
     """
     neutral = person_neutral(model, landmarks) if neutral is None else neutral[:LANDMARKS]
-    crops = cut_crops(frames, landmarks, model, neutral, size_px=size_px, stride=stride)
+    cutters = (partial(cut, rgb) for rgb in frames)
+    crops = cut_crops(cutters, landmarks, model, neutral, size_px=size_px, stride=stride)
     if not len(crops.frames):
         raise NoFaceError(f"no face in any frame of {identity}")
     return fit_crops(identity, crops, landmarks, model, neutral, shape)

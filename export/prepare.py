@@ -6,8 +6,10 @@ of 42 to 44 dB take 3700 to 10400 bytes, since they cannot use that crops hardly
 """
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +20,21 @@ from engine.errors import MediaError, NoFaceError
 from engine.expression.audio import MELS_PER_STEP
 from engine.face.fit import person_neutral
 from engine.face.model import FaceModel, load_face_model
-from engine.face.track import FaceTrack, to_rgb, track_video
-from engine.image.yuv import Colour, rgb_to_i420
+from engine.face.track import FaceTrack, track_video
+from engine.image.resize import Square, read_square
+from engine.image.yuv import I420, Colour, rgb_to_i420
 from engine.media import ColourTags, VideoFrame, VideoInfo, open_video, open_writer, read_audio
+from engine.timing import MEL_RATE_HZ
 from export.dataset import Clip, Crops, cut_crops, list_clips
-from export.training_set import LANDMARK_STEPS, SIZE_PX, PackedClip, pack_landmarks, pack_mels
-
-OnProgress = Callable[[str, int, int | None], None]
+from export.training_set import (
+    LANDMARK_STEPS,
+    SIZE_PX,
+    OnProgress,
+    PackedClip,
+    pack_landmarks,
+    pack_mels,
+    write,
+)
 
 MIN_FACE_PX = 150.0  # narrower faces teach the renderer blur
 MOST_FRAMES = 170  # of a clip, before every second one is left out
@@ -34,8 +44,13 @@ _COLOUR, _TAGS = Colour("bt601", full_range=False), ColourTags(1, 6, 6, 6)
 _NOTHING = np.zeros(0, np.uint8)
 
 
-def prepare(data: Path, *, size_px: int = SIZE_PX, on_progress: OnProgress) -> Iterator[PackedClip]:
+def prepare(data: Path, *, size_px: int | None = SIZE_PX, on_progress: OnProgress) -> Iterator[PackedClip]:
     """Pack every clip of a folder that shows a face, one by one, in the order of its list.
+
+    Args:
+        data: the folder.
+        size_px: side of the crops; None leaves all of them out.
+        on_progress: called after each clip.
 
     Raises:
         MediaError: the folder has no video.
@@ -49,8 +64,8 @@ def prepare(data: Path, *, size_px: int = SIZE_PX, on_progress: OnProgress) -> I
             yield packed
 
 
-def pack(clip: Clip, data: Path, model: FaceModel, *, size_px: int = SIZE_PX) -> PackedClip | None:
-    """Pack one clip of the folder `data`; None if it cannot be read or shows no face."""
+def pack(clip: Clip, data: Path, model: FaceModel, *, size_px: int | None = SIZE_PX) -> PackedClip | None:
+    """Pack one clip of the folder `data`, as `prepare`; None if it cannot be read or shows no face."""
     try:
         track = track_video(clip.path)
         neutral = person_neutral(model, track.landmarks)
@@ -83,15 +98,22 @@ def pack(clip: Clip, data: Path, model: FaceModel, *, size_px: int = SIZE_PX) ->
     )
 
 
-def _crops(clip: Clip, track: FaceTrack, model: FaceModel, neutral: F32, size_px: int) -> Crops:
+def _crops(clip: Clip, track: FaceTrack, model: FaceModel, neutral: F32, size_px: int | None) -> Crops:
     """The crops of a clip whose face is large enough for long enough; else none."""
     widths = np.ptp(track.landmarks[track.found][..., 0], axis=1)
-    if len(widths) < MIN_FRAMES or np.median(widths) < MIN_FACE_PX:
-        return cut_crops([], track.landmarks, model, neutral, size_px=size_px)
+    if size_px is None or len(widths) < MIN_FRAMES or np.median(widths) < MIN_FACE_PX:
+        return cut_crops([], track.landmarks, model, neutral, size_px=SIZE_PX)
     stride = 1 if len(track) < MOST_FRAMES else 2
     with open_video(clip.path) as reader:
-        pictures = (to_rgb(frame.image, reader.info.colour) for frame in reader)
-        return cut_crops(pictures, track.landmarks, model, neutral, size_px=size_px, stride=stride)
+        cutters = (partial(_cut, frame.image, reader.info.colour) for frame in reader)
+        return cut_crops(cutters, track.landmarks, model, neutral, size_px=size_px, stride=stride)
+
+
+def _cut(image: I420, colour: Colour, square: Square, size_px: int) -> U8:
+    picture = read_square(image, square, colour, size_px)
+    if picture is None:
+        raise NoFaceError("the face lies outside the picture")
+    return picture
 
 
 def _mels(clip: Clip) -> U8:
@@ -116,3 +138,43 @@ def encode_film(pictures: U8) -> U8:
             for index, picture in enumerate(pictures):
                 writer.write(VideoFrame(rgb_to_i420(picture, _COLOUR), index, 1))
         return np.frombuffer(path.read_bytes(), np.uint8)
+
+
+@dataclass(frozen=True)
+class PrepareReport:
+    """What went into a training set; `file_mb` is in millions of bytes."""
+
+    clips: int
+    people: int
+    held_out_people: int
+    frames: int
+    clips_with_crops: int
+    crops: int
+    minutes_of_sound: float
+    file_mb: float
+
+
+def write_training_set(
+    data: Path, out: Path, *, size_px: int = SIZE_PX, on_progress: OnProgress
+) -> PrepareReport:
+    """Pack a folder of footage into a training set.
+
+    Raises:
+        MediaError: the folder has no video with a face.
+        OutputError: the file cannot be written.
+    """
+    packed = list(prepare(data, size_px=size_px, on_progress=on_progress))
+    if not packed:
+        raise MediaError(f"no video in {data} shows a face")
+    write(out, packed)
+    mels = [one.log_mels() for one in packed]
+    return PrepareReport(
+        clips=len(packed),
+        people=len({one.clip.identity for one in packed}),
+        held_out_people=len({one.clip.identity for one in packed if one.clip.held_out}),
+        frames=sum(len(one.found) for one in packed),
+        clips_with_crops=sum(len(one.film) > 0 for one in packed),
+        crops=sum(len(one.frames) for one in packed),
+        minutes_of_sound=sum(len(one) for one in mels if one is not None) / 60 / MEL_RATE_HZ,
+        file_mb=out.stat().st_size / 1e6,
+    )

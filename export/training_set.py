@@ -37,7 +37,7 @@ MEL_FLOOR, MEL_STEP = -13.9, 0.1
 SPOKEN_LOOK_AHEAD_MS = 120
 LARGEST_SHIFT = 3.0  # grey levels; a decoder that is further off has other colours
 
-OnClip = Callable[[int, int], None]
+OnProgress = Callable[[str, int, int | None], None]
 
 
 @dataclass(frozen=True)
@@ -198,6 +198,24 @@ def open_set(path: Path) -> list[PackedClip]:
         raise InputError(f"cannot read the training set {path}: {error}") from error
 
 
+def open_data(data: Path, *, size_px: int | None = SIZE_PX, on_progress: OnProgress) -> list[PackedClip]:
+    """The packed clips of a training set, or of a folder of footage, which is packed in memory.
+
+    Args:
+        data: either.
+        size_px: side of the crops of a folder; None leaves them out. A set has what it has.
+        on_progress: called after each clip of a folder.
+
+    Raises:
+        InputError: as `open_set`; the folder has no video.
+    """
+    if not data.is_dir():
+        return open_set(data)
+    from export.prepare import prepare  # needs what reads and writes videos; a training set does not
+
+    return list(prepare(data, size_px=size_px, on_progress=on_progress))
+
+
 def trainable(clips: Sequence[PackedClip]) -> list[PackedClip]:
     """Those that may be trained on: nobody of whom any clip is held out."""
     held_out = {packed.clip.identity for packed in clips if packed.clip.held_out}
@@ -205,7 +223,11 @@ def trainable(clips: Sequence[PackedClip]) -> list[PackedClip]:
 
 
 def face_clips(
-    clips: Sequence[PackedClip], model: FaceModel, *, size_px: int = SIZE_PX, on_clip: OnClip | None = None
+    clips: Sequence[PackedClip],
+    model: FaceModel,
+    *,
+    size_px: int = SIZE_PX,
+    on_progress: OnProgress | None = None,
 ) -> list[FaceClip]:
     """The clips whose faces are large enough, decoded and fitted, in their order.
 
@@ -213,7 +235,7 @@ def face_clips(
         clips: packed.
         model: the face model.
         size_px: side of the crops; others than were packed are resized.
-        on_clip: called after each clip with how many are done and how many there are.
+        on_progress: called after each clip.
 
     Raises:
         InputError: a film cannot be decoded here.
@@ -226,8 +248,8 @@ def face_clips(
                 packed.clip.identity, crops.resized(size_px), packed.all_landmarks(), model, packed.neutral
             )
             result.append(replace(fitted, spoken=_spoken(packed)))
-        if on_clip:
-            on_clip(index + 1, len(clips))
+        if on_progress:
+            on_progress("fit", index + 1, len(clips))
     return result
 
 
