@@ -180,7 +180,7 @@ def _track(video: Path, face: int | None, max_s: float, on_progress: Progress) -
         track = track_video(
             video, face=face, max_s=max_s, on_frame=lambda done: on_progress("track", done, None)
         )
-        return track.landmarks, track.pts * float(track.time_base)
+        return track.landmarks, np.asarray(track.pts * float(track.time_base), np.float64)
     with open_video(video, stills=True) as reader:
         found = FaceTracker(face=face).step(to_rgb(next(reader).image, reader.info.colour))
     if found is None:

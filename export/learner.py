@@ -23,7 +23,7 @@ from export.adapt_metrics import Metrics, crop_metrics
 from export.coverage import choose_reference
 from export.dataset import FaceClip
 from export.losses import psnr_db, render_loss
-from export.perceptual import load_perceptual
+from export.perceptual import MIN_SIDE_PX, Perceptual, load_perceptual
 from export.prior_assets import load_prior
 from export.prior_net import TIERS
 from export.render_batch import (
@@ -181,6 +181,11 @@ def _device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def _perceptual(size_px: int, device: torch.device) -> Perceptual | None:
+    """The perceptual distance; None for crops whose mouths are too small for it."""
+    return load_perceptual().to(device) if size_px * 3 // 8 >= MIN_SIDE_PX else None
+
+
 @dataclass
 class _Best:
     check: Check | None
@@ -208,7 +213,7 @@ class _Learner:
         self.teacher = (
             None if scratch or not options.mixed else copy.deepcopy(self.prior).requires_grad_(False)
         )
-        self.perceptual = load_perceptual().to(self.device)
+        self.perceptual = _perceptual(prior.tier.size_px, self.device)
         count = len(clip)
         held = max(1, round(count * HELD_OUT_SHARE)) if count >= MIN_FRAMES and holdout is None else 0
         self.training = np.arange(count - held)
@@ -313,20 +318,19 @@ class _Learner:
     def _step(self, optimiser: torch.optim.Optimizer, *, network: bool) -> None:
         replayed = round(BATCH * REPLAY_SHARE) if network and self.teacher is not None else 0
         batch = self._batch(self._own_samples(BATCH - replayed))
-
-        def distance(a: Tensor, b: Tensor) -> Tensor:
-            with torch.autocast(a.device.type, dtype=torch.bfloat16):
-                result: Tensor = self.perceptual(a, b)
-                return result
-
         drawn = self.prior.render(batch, self.texture()[None])
-        loss = render_loss(drawn, batch, perceptual=distance)
+        loss = render_loss(drawn, batch, perceptual=self._distance if self.perceptual else None)
         if replayed and self.teacher is not None:
             loss = loss + REPLAY_WEIGHT * self._replay(self.teacher, replayed)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.prior.net.parameters(), 1.0)
         optimiser.step()
+
+    def _distance(self, a: Tensor, b: Tensor) -> Tensor:
+        with torch.autocast(a.device.type, dtype=torch.bfloat16):
+            result: Tensor = self.perceptual(a, b) if self.perceptual else a.new_zeros(1)
+            return result
 
     def _own_samples(self, count: int) -> list[Sample]:
         """Frames at random, each over a source with the mouth of another."""
