@@ -10,11 +10,10 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from rich.table import Table
 
 from engine.arrays import F64, U8, Bool
 from engine.errors import AssetError, MediaError, NoFaceError
@@ -22,87 +21,23 @@ from engine.face.track import FaceTrack, to_rgb, track_video
 from engine.media import open_video, open_writer, probe, read_audio, read_dub_audio
 from engine.timing import AUDIO_RATE_HZ, MEL_RATE_HZ
 from export import metrics, sync
+from export.border import Border
+from export.evaluation_report import EvaluationReport, to_json, to_table
+from export.seam import SeamScore
+
+if TYPE_CHECKING:
+    from export.recognise import Likeness
+
+__all__ = ["EvaluationReport", "evaluate", "pair_frames", "reencode", "to_json", "to_table"]
 
 I64 = NDArray[np.int64]
 Progress = Callable[[str, float], None]
 
-PERCEPTUAL_FRAMES = 64  # evenly spread over the video; the network takes longer than all the rest together
+PERCEPTUAL_FRAMES = 64  # evenly spread over the video; networks take longer than all the rest together
+PERSON_FRAMES = 16  # of another clip of the person, evenly spread
 FALLBACK_RATE_HZ = 25.0
 TIE_S = 1e-6  # of two frames equally near, the earlier one
 TRACK_SHARE = 0.35  # of the progress, for each of the two files
-
-# name, unit, digits, the value of a perfect dub
-ROWS = (
-    ("face_psnr_db", "dB", 2, "100"),
-    ("face_ssim", "", 4, "1"),
-    ("mouth_psnr_db", "dB", 2, "100"),
-    ("mouth_ssim", "", 4, "1"),
-    ("mouth_lmd_px", "px of 256", 2, "0"),
-    ("outside_psnr_db", "dB", 2, "100"),
-    ("flicker_ratio", "", 3, "1"),
-    ("flicker_error", "grey levels", 3, "0"),
-    ("perceptual", "ST-LPIPS", 4, "0"),
-    ("identity_similarity", "", 3, "1"),
-    ("av_offset_ms", "ms", 0, "0"),
-    ("aperture_correlation", "r", 3, "as the reference"),
-    ("reference_av_offset_ms", "ms", 0, ""),
-    ("reference_aperture_correlation", "r", 3, ""),
-    ("aperture_correlation_reference", "r", 3, "1"),
-    ("aperture_lag_reference_ms", "ms", 0, "0"),
-)
-
-
-class EvaluationReport(msgspec.Struct, frozen=True, kw_only=True):
-    """The scores of one dub. Numbers are finite; `None` is "not measured", and `notes` says why.
-
-    Attributes:
-        frames: pairs of frames that were compared: of the same moment, with a face in the reference.
-        frames_unpaired: frames of the output at whose moment the reference has none.
-        frames_without_face: pairs left out because the reference shows no face.
-        frames_face_lost: compared pairs in which no face is found in the output; without landmark distance.
-        seconds: media time from the first to the last frame of the output, and one frame more.
-        face_psnr_db: mean over frames, in the box of the reference's 468 landmarks; 100 is identical.
-        face_ssim: mean over frames in the same box, -1..1.
-        mouth_psnr_db: mean over frames, in the lips' box with a fifth of its size on each side.
-        mouth_ssim: mean over frames in the same box.
-        mouth_lmd_px: mean distance of the 40 lip landmarks with the face box scaled to 256 px.
-        outside_psnr_db: all pixels of all frames that a dub must not touch; 100 is untouched.
-        flicker_ratio: change from frame to frame in the lower face over that of the reference; 1 is the same.
-        flicker_error: mean error of those changes, grey levels of 255; 0 is the same.
-        perceptual: mean ST-LPIPS (AlexNet) of at most 64 face crops at 256 px; 0 is the same. Not comparable
-            with LPIPS.
-        identity_similarity: of face embeddings.
-        av_offset_ms: the output's mouth against the output's sound; positive = picture late.
-        aperture_correlation: of the output's mouth opening with what its sound predicts, at the best lag.
-        reference_av_offset_ms: `av_offset_ms` of the reference, for comparison.
-        reference_aperture_correlation: `aperture_correlation` of the reference: to match, not to exceed.
-        aperture_correlation_reference: Pearson's r of the output's opening with the reference's, same moment.
-        aperture_lag_reference_ms: the output's mouth against the reference's; positive = late.
-        notes: one line for each thing that could not be measured, or that limits a number.
-    """
-
-    frames: int
-    frames_unpaired: int
-    frames_without_face: int
-    frames_face_lost: int
-    seconds: float
-    face_psnr_db: float | None
-    face_ssim: float | None
-    mouth_psnr_db: float | None
-    mouth_ssim: float | None
-    mouth_lmd_px: float | None
-    outside_psnr_db: float | None
-    flicker_ratio: float | None
-    flicker_error: float | None
-    perceptual: float | None
-    identity_similarity: float | None
-    av_offset_ms: float | None
-    aperture_correlation: float | None
-    reference_av_offset_ms: float | None
-    reference_aperture_correlation: float | None
-    aperture_correlation_reference: float | None
-    aperture_lag_reference_ms: float | None
-    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -115,10 +50,20 @@ class _Clip:
     opening: F64
 
 
+@dataclass(frozen=True)
+class _Meters:
+    """Who looks at the pictures."""
+
+    scores: metrics.FrameScores
+    border: Border
+    likeness: "Likeness | None"
+
+
 def evaluate(
     out_path: Path | str,
     reference_path: Path | str,
     *,
+    person: Path | str | None = None,
     on_progress: Progress | None = None,
     max_frames: int | None = None,
 ) -> EvaluationReport:
@@ -127,12 +72,13 @@ def evaluate(
     Args:
         out_path: the dub.
         reference_path: the real video, of the same size.
+        person: another real clip of the same person, of any size, to compare faces with.
         on_progress: called with the stage, in words, and the part of the whole that is done, 0..1.
         max_frames: look only at so many frames from the start of the output.
 
     Raises:
         MediaError: a file cannot be read, the sizes differ, or no frames are of the same moment.
-        NoFaceError: the reference shows no face in any compared frame.
+        NoFaceError: the reference shows no face in any compared frame, or the person's clip none at all.
         AssetError: the face tracking models are missing or wrong.
         ValueError: `max_frames` is not positive.
     """
@@ -145,9 +91,12 @@ def evaluate(
     partner = pair_frames(out.times_s[:max_frames], reference.times_s)
     usable = _usable(partner, out, reference)
     distance, notes = _perceptual_distance()
-    scores = metrics.FrameScores(distance)
-    _compare(out, reference, np.where(usable, partner, -1), scores, tell)
-    report = _report(scores, out, reference, partner, usable, notes)
+    likeness, more = _likeness()
+    if person is not None and likeness is not None:
+        _look_at(Path(person), likeness, tell)
+    meters = _Meters(metrics.FrameScores(distance), Border(reference.track.landmarks), likeness)
+    _compare(out, reference, np.where(usable, partner, -1), meters, tell)
+    report = _report(meters, out, reference, partner, usable, notes + more)
     tell("done", 1.0)
     return report
 
@@ -169,28 +118,6 @@ def pair_frames(out_s: F64, reference_s: F64) -> I64:
     nearest = np.where(out_s - reference_s[left] <= reference_s[right] - out_s + TIE_S, left, right)
     reach_s = 0.5 * max(_interval_s(out_s), _interval_s(reference_s)) + TIE_S
     return np.where(np.abs(reference_s[nearest] - out_s) <= reach_s, nearest, -1).astype(np.int64)
-
-
-def to_json(report: EvaluationReport) -> str:
-    """The report as indented JSON; `null` for what was not measured, never NaN."""
-    return msgspec.json.format(msgspec.json.encode(report), indent=2).decode()
-
-
-def to_table(report: EvaluationReport) -> Table:
-    """The report for a person."""
-    table = Table(title=f"{report.frames} frames compared, {report.seconds:.1f} s")
-    table.add_column("metric")
-    table.add_column("value", justify="right")
-    table.add_column("unit")
-    table.add_column("perfect", justify="right")
-    for name, unit, digits, perfect in ROWS:
-        value = getattr(report, name)
-        table.add_row(name, "-" if value is None else f"{value:.{digits}f}", unit, perfect)
-    for name in ("frames_unpaired", "frames_without_face", "frames_face_lost"):
-        table.add_row(name, str(getattr(report, name)), "frames", "0")
-    if report.notes:
-        table.caption = "\n".join(report.notes)
-    return table
 
 
 def reencode(path: Path | str, out: Path | str, *, crf: int = 18) -> None:
@@ -258,19 +185,43 @@ def _perceptual_distance() -> tuple[Callable[[U8, U8], float] | None, list[str]]
         return None, [f"perceptual: {error}"]
 
 
-def _compare(out: _Clip, reference: _Clip, partner: I64, scores: metrics.FrameScores, tell: Progress) -> None:
-    wanted = int((partner >= 0).sum())
+def _likeness() -> "tuple[Likeness | None, list[str]]":
+    try:
+        from export.recognise import Likeness, load_recogniser
+    except ImportError as error:
+        return None, [f"identity_similarity: needs {error.name}; pip install 'livedub[train]'"]
+    try:
+        return Likeness(load_recogniser()), []
+    except AssetError as error:
+        return None, [f"identity_similarity: {error}"]
+
+
+def _look_at(path: Path, likeness: "Likeness", tell: Progress) -> None:
+    """Take some faces of another clip of the person."""
+    track = track_video(path, on_frame=lambda done: tell("tracking the other clip", 2 * TRACK_SHARE))
+    seen = np.flatnonzero(track.found)
+    if not len(seen):
+        raise NoFaceError(f"{path} shows no face that could be compared")
+    wanted = set(seen[:: math.ceil(len(seen) / PERSON_FRAMES)].tolist())
+    with open_video(path) as video:
+        for i, frame in zip(range(len(track)), video, strict=False):
+            if i in wanted:
+                likeness.add_other(to_rgb(frame.image, video.info.colour), track.landmarks[i])
+
+
+def _compare(out: _Clip, reference: _Clip, partner: I64, meters: _Meters, tell: Progress) -> None:
+    scores, wanted = meters.scores, int((partner >= 0).sum())
     stride = math.ceil(wanted / PERCEPTUAL_FRAMES)
     before = (-2, -2)
-    for i, j, pictures in _pictures(out, reference, partner):
+    for i, j, (ours, real) in _pictures(out, reference, partner):
         cut = bool(out.track.cut[i] or reference.track.cut[j])
-        scores.add(
-            *pictures,
-            out.track.landmarks[i],
-            reference.track.landmarks[j],
-            joined=(i - 1, j - 1) == before and not cut,
-            perceptual=scores.frames % stride == 0,
-        )
+        joined = (i - 1, j - 1) == before and not cut
+        faces = out.track.landmarks[i], reference.track.landmarks[j]
+        chosen = scores.frames % stride == 0
+        scores.add(ours, real, *faces, joined=joined, perceptual=chosen)
+        meters.border.add(ours, real, faces[1], joined=joined)
+        if chosen and meters.likeness is not None:
+            meters.likeness.add(ours, faces[0], real, faces[1])
         before = (i, j)
         tell("comparing", 2 * TRACK_SHARE + (1 - 2 * TRACK_SHARE) * scores.frames / wanted)
 
@@ -298,13 +249,14 @@ def _sound(clip: _Clip, end_s: float) -> sync.AudioSync | None:
 
 
 def _report(
-    scores: metrics.FrameScores,
+    meters: _Meters,
     out: _Clip,
     reference: _Clip,
     partner: I64,
     usable: Bool,
     notes: list[str],
 ) -> EvaluationReport:
+    scores = meters.scores
     times_s = out.times_s[: len(partner)]
     end_s = float(times_s[-1] + _interval_s(times_s))
     sounds = [_sound(clip, end_s) for clip in (out, reference)]
@@ -313,7 +265,8 @@ def _report(
     curves = [sync.resample(clip.opening, clip.times_s, count) for clip in (out, reference)]
     kept = np.flatnonzero(usable)
     likeness, lag_ms = sync.best_lag(*curves)
-    notes = [*notes, "identity_similarity: no face recognition weights are packaged", *_notes(sounds, ours)]
+    seam = meters.border.result()
+    notes = [*notes, *([] if seam else ["seam_step: no border shows"]), *_notes(sounds, ours)]
     return EvaluationReport(
         frames=scores.frames,
         frames_unpaired=int((partner < 0).sum()),
@@ -329,7 +282,8 @@ def _report(
         flicker_ratio=scores.flicker.ratio(),
         flicker_error=scores.flicker.error_levels(),
         perceptual=scores.perceptual.result(),
-        identity_similarity=None,
+        **_identity(meters.likeness),
+        **_seam(seam),
         av_offset_ms=ours.offset_ms,
         aperture_correlation=ours.correlation,
         reference_av_offset_ms=real.offset_ms,
@@ -338,6 +292,25 @@ def _report(
         aperture_lag_reference_ms=lag_ms if (likeness or 0.0) >= sync.MIN_CORRELATION else None,
         notes=tuple(notes),
     )
+
+
+def _identity(likeness: "Likeness | None") -> dict[str, Any]:
+    """The report's numbers on who it looks like."""
+    return {
+        "identity_similarity": likeness and likeness.similarity(),
+        "identity_apart": likeness and likeness.apart(),
+        "identity_real": likeness and likeness.among_real(),
+        "identity_person": likeness and likeness.to_other(),
+        "identity_person_reference": likeness and likeness.real_to_other(),
+    }
+
+
+def _seam(seam: SeamScore | None) -> dict[str, Any]:
+    """The report's numbers on the border."""
+    same = ("step", "step_source", "step_ratio", "gradient", "gradient_source", "gradient_ratio")
+    names = {f"seam_{name}": name for name in (*same, "flicker", "flicker_source", "flicker_ratio")}
+    names |= {"seam_error": "step_error", "seam_within_source": "within_source"}
+    return {ours: None if seam is None else getattr(seam, name) for ours, name in names.items()}
 
 
 def _notes(sounds: list[sync.AudioSync | None], ours: sync.AudioSync) -> list[str]:

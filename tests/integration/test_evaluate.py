@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from skimage import data
+from skimage import data as pictures
 
 from engine import models
 from engine.arrays import F32, F64, U8
@@ -16,13 +16,14 @@ from engine.errors import AssetError, MediaError, NoFaceError
 from engine.image.yuv import I420, Box, Colour, write_roi
 from engine.media import DubAudio, VideoFrame, VideoInfo, open_writer
 from export.evaluate import EvaluationReport, evaluate, reencode
+from tests.support import data
 
 SIDE_PX = 256
 FRAMES = 8
 MOUTH_Y, MOUTH_X = 124, 128  # in the photo
 COLOUR = Colour("bt709", False)
 INFO = VideoInfo(SIDE_PX, SIDE_PX, Fraction(1, 25), Fraction(25), COLOUR)
-astronaut: Callable[[], U8] = data.astronaut
+astronaut: Callable[[], U8] = pictures.astronaut
 PHOTO = astronaut()[20:276, 95:351]
 
 Change = Callable[[U8, int], U8]
@@ -145,12 +146,21 @@ def test_a_clip_against_itself_is_perfect(perfect: EvaluationReport) -> None:
     assert perfect.perceptual in {0.0, None}
 
 
+def test_a_clip_against_itself_has_no_seam(perfect: EvaluationReport) -> None:
+    assert perfect.seam_within_source is True
+    assert perfect.seam_step_ratio == perfect.seam_gradient_ratio == perfect.seam_flicker_ratio == 1.0
+    assert perfect.seam_error == 0.0
+    assert known(perfect.seam_flicker) > 0.0
+
+
 def test_what_is_not_measured_is_said(perfect: EvaluationReport) -> None:
-    assert perfect.identity_similarity is None
+    assert perfect.identity_person is None
     assert perfect.av_offset_ms is None
     assert perfect.aperture_correlation is None
     assert any(note.startswith("av_offset_ms: the file has no sound") for note in perfect.notes)
-    assert any(note.startswith("identity_similarity") for note in perfect.notes)
+    assert (perfect.identity_similarity is None) == any(
+        note.startswith("identity_similarity") for note in perfect.notes
+    )
     assert (perfect.perceptual is None) == any(note.startswith("perceptual") for note in perfect.notes)
 
 
@@ -164,6 +174,8 @@ def test_a_plain_reencode_is_nearly_perfect(studio: Studio, real: Path) -> None:
     assert known(got.mouth_lmd_px) < 1.5
     assert known(got.outside_psnr_db) > 35
     assert known(got.flicker_ratio) == pytest.approx(1.0, abs=0.1)
+    assert known(got.seam_step_ratio) < 1.2
+    assert 0.75 < known(got.seam_gradient_ratio) < 1.25
 
 
 def test_a_blurred_mouth_lowers_the_mouth_more_than_the_face_and_nothing_outside(
@@ -181,6 +193,36 @@ def test_damage_outside_is_seen_only_outside(studio: Studio, real: Path) -> None
     got = evaluate(studio.clip("corner", tint_corner), real)
     assert known(got.outside_psnr_db) < 40
     assert known(got.face_psnr_db) > 60
+
+
+def test_a_patch_of_another_light_is_a_seam(studio: Studio, real: Path) -> None:
+    def patch(rgb: U8, t: int) -> U8:
+        out = rgb.copy()
+        box = np.s_[MOUTH_Y - 16 : MOUTH_Y + 33, MOUTH_X - 33 : MOUTH_X + 33]
+        region = np.zeros(rgb.shape[:2], np.uint8)
+        region[box] = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (66, 49))
+        out[region > 0] = np.clip(out[region > 0].astype(np.int16) + 24, 0, 255)
+        return out
+
+    got = evaluate(studio.clip("patch", patch), real)
+    assert got.seam_within_source is False
+    assert known(got.seam_error) > 2.0
+
+
+def test_likeness_and_its_yardsticks(studio: Studio, real: Path) -> None:
+    data.model_file("face_recognition")
+    got = evaluate(studio.clip("mouthless", noise_mouth), real, person=studio.clip("other", start=2))
+    assert known(got.identity_similarity) < 1.0
+    for value in (got.identity_apart, got.identity_real, got.identity_person, got.identity_person_reference):
+        assert 0.5 < known(value) < 1.0
+    assert known(got.identity_real) > known(got.identity_apart)
+
+
+def test_another_clip_of_the_person_must_show_a_face(studio: Studio, real: Path) -> None:
+    data.model_file("face_recognition")
+    blank = studio.clip("nobody", lambda rgb, t: np.full_like(rgb, 90))
+    with pytest.raises(NoFaceError, match="nobody"):
+        evaluate(real, real, person=blank)
 
 
 def test_noise_from_frame_to_frame_is_flicker(studio: Studio, real: Path) -> None:

@@ -24,6 +24,13 @@ REQUIRED = [
     "flicker_ratio",
     "perceptual",
     "identity_similarity",
+    "identity_real",
+    "seam_step",
+    "seam_step_source",
+    "seam_gradient",
+    "seam_gradient_source",
+    "seam_flicker",
+    "seam_within_source",
     "av_offset_ms",
     "aperture_correlation",
 ]
@@ -32,7 +39,7 @@ REQUIRED = [
 def report(**changes: object) -> EvaluationReport:
     values: dict[str, object] = dict.fromkeys(EvaluationReport.__struct_fields__, 0.5)
     values |= {name: 3 for name in values if name.startswith("frames")}
-    values |= {"notes": (), "identity_similarity": None}
+    values |= {"notes": (), "identity_similarity": None, "seam_within_source": False}
     return EvaluationReport(**(values | changes))  # type: ignore[arg-type]
 
 
@@ -105,6 +112,15 @@ def test_table_shows_every_number_and_note() -> None:
     assert "perceptual: no network" in text
     for name in EvaluationReport.__struct_fields__:
         assert name in text or name in {"frames", "seconds", "notes"}
+
+
+@pytest.mark.parametrize(("value", "shown"), [(True, "yes"), (False, "no"), (None, "-")])
+def test_table_says_whether_there_is_a_seam(value: bool | None, shown: str) -> None:
+    console = Console(width=100)
+    with console.capture() as capture:
+        console.print(evaluate.to_table(report(seam_within_source=value)))
+    row = next(line for line in capture.get().splitlines() if "seam_within_source" in line)
+    assert shown in row.replace("seam_within_source", "").split()
 
 
 def test_a_limit_of_no_frames_is_refused() -> None:
