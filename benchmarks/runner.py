@@ -16,16 +16,21 @@ from benchmarks.schema import Report, Result, to_dict
 
 @dataclass(frozen=True)
 class Suite:
-    """Where a suite is and what it measures."""
+    """Where a suite is and what it measures; a study takes long, and runs only by its name."""
 
     module: str
     what: str
+    study: bool = False
 
 
 SUITES = {
     "backends": Suite("benchmarks.bench_backends", "the renderer's network on each inference library"),
     "tracker": Suite("benchmarks.bench_tracker", "the face tracker, frame by frame, at 720p"),
     "dub": Suite("benchmarks.bench_dub", "the dub of one frame at 720p, stage by stage"),
+    "data": Suite("benchmarks.experiments.data", "quality against seconds of data (study)", study=True),
+    "speed": Suite("benchmarks.experiments.speed", "loss against steps of learning (study)", study=True),
+    "parts": Suite("benchmarks.experiments.parts", "quality without each part (study)", study=True),
+    "scale": Suite("benchmarks.experiments.scale", "quality against people in the prior (study)", study=True),
 }
 
 

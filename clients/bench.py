@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.common import Settings
-from benchmarks.runner import report_of, table
+from benchmarks.runner import SUITES, report_of, table
 from benchmarks.schema import Report, encode_report
 from clients.console import STDOUT, Console, write_report
 from engine.errors import InputError
@@ -14,12 +14,14 @@ from engine.errors import InputError
 def run_bench(console: Console, suites: Sequence[str], backend: str | None, json: Path | None) -> None:
     """Run suites one after the other, show each one's table, and write them as one report.
 
+    Of several, those that take long are left out: they run when they are the only one asked for.
+
     Raises:
         InputError: a suite does not know the backend.
         LivedubError: something that a suite needs is missing.
     """
     reports: list[Report] = []
-    for suite in suites:
+    for suite in suites if len(suites) == 1 else [name for name in suites if not SUITES[name].study]:
         console.say(f"measuring: {suite}")
         try:
             reports.append(report_of(suite, Settings(backend=backend), datetime.now(UTC)))

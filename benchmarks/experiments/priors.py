@@ -1,0 +1,96 @@
+"""The priors that are compared, and whom they know."""
+
+import copy
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import resources
+from importlib.resources.abc import Traversable
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+
+from engine.backends import weights_of
+from engine.errors import AssetError, InputError
+from engine.render.renderer import PRIOR_ASSETS
+from export.dataset import Clip
+from export.prior_assets import PREFIX, texture_asset
+from export.prior_net import TIERS
+from export.train_prior import Prior
+
+TIER = "cpu"
+
+
+@dataclass(frozen=True, eq=False)
+class KnownPrior:
+    """A prior.
+
+    Attributes:
+        name: its hash.
+        prior: network and mean texture; not to be trained.
+        identities: whom it was learned from; empty if its files do not say.
+    """
+
+    name: str
+    prior: Prior
+    identities: tuple[str, ...] = ()
+
+    @property
+    def people(self) -> int | None:
+        """How many those are; None if that is not known."""
+        return len(self.identities) or None
+
+    def untrained(self) -> Prior:
+        """A fresh copy."""
+        return copy.deepcopy(self.prior)
+
+    def check(self, clips: Iterable[Clip]) -> None:
+        """Refuse people whom it knows.
+
+        Raises:
+            InputError: as said.
+        """
+        known = sorted({clip.identity for clip in clips} & set(self.identities))
+        if known:
+            raise InputError(f"prior {self.name} was trained on {', '.join(known)}: evaluate somebody else")
+
+
+def shipped_prior() -> KnownPrior:
+    """The one in `engine/assets`.
+
+    Raises:
+        AssetError: its files do not belong together.
+    """
+    return read_prior(resources.files("engine.assets"))
+
+
+def read_prior(folder: Traversable) -> KnownPrior:
+    """What `livedub train prior` wrote into a folder.
+
+    Raises:
+        AssetError: it is not all there, or does not belong together.
+    """
+    tier = TIERS[TIER]
+    prior, texture = Prior(tier, 0), folder.joinpath(texture_asset(TIER))
+    try:
+        weights = weights_of(folder.joinpath(PRIOR_ASSETS[TIER]).read_bytes())
+        state = {name: torch.from_numpy(weights[PREFIX + name].copy()) for name in prior.net.state_dict()}
+        prior.net.load_state_dict(state)
+        with resources.as_file(texture) as path, safe_open(path, "np") as file:
+            mean = file.get_tensor("texture").astype(np.float32)
+            identities = json.loads((file.metadata() or {}).get("identities", "[]"))
+        with torch.no_grad():
+            prior.mean.copy_(torch.from_numpy(mean))
+    except (KeyError, OSError, RuntimeError, ValueError, SafetensorError) as error:
+        raise AssetError(f"{folder} holds no prior of tier {TIER}: {error}") from error
+    return KnownPrior(name_of(prior), prior, tuple(identities))
+
+
+def name_of(prior: Prior) -> str:
+    """The first 12 digits of a hash over network and mean texture."""
+    digest = hashlib.sha256()
+    for name, tensor in [*sorted(prior.net.state_dict().items()), ("mean", prior.mean)]:
+        digest.update(name.encode() + tensor.detach().numpy().tobytes())
+    return digest.hexdigest()[:12]

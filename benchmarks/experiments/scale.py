@@ -1,0 +1,45 @@
+"""Quality on unseen people against the number of people in the prior; none is from scratch.
+
+Priors of fewer people come from `livedub train prior --people N -o DIR` and are given with `--priors`.
+"""
+
+from collections.abc import Sequence
+
+from benchmarks.common import Settings
+from benchmarks.experiments.plan import SCRATCH, Conditions, Experiment, Plan
+from benchmarks.experiments.schema import Bar, Row
+from benchmarks.schema import Result
+
+SECONDS = 4.0
+
+
+def conditions(plan: Plan) -> Conditions:
+    """Clip by clip, every prior."""
+    for clip in plan.longest_s:
+        seconds = plan.few(clip, SECONDS)
+        for prior in plan.priors:
+            yield plan.condition(clip, seconds, prior=prior)
+        yield plan.condition(clip, seconds, SCRATCH)
+
+
+def bars(rows: Sequence[Row]) -> list[Bar]:
+    """None are promised."""
+    return []
+
+
+EXPERIMENT = Experiment(
+    "scale",
+    "quality on unseen people against the number of people in the prior",
+    clips=("ed_obama", "w2l_man"),
+    steps=100,
+    minutes=8,
+    conditions=conditions,
+    bars=bars,
+)
+
+
+def run(settings: Settings) -> list[Result]:
+    """The experiment with its defaults; its own files go to `benchmarks/results`."""
+    from benchmarks.experiments.study import run_with
+
+    return run_with(EXPERIMENT, settings)
