@@ -39,6 +39,8 @@ def actor(portrait: Path) -> Path:
     path = portrait.with_suffix(".actor")
     report = adapt(portrait, path, AdaptOptions(steps=2), now_iso=NOW, on_progress=quiet)
     assert report.seconds_used == pytest.approx(SECONDS, abs=0.05)
+    assert report.before is not None
+    assert report.after is not None
     assert set(report.after) == set(report.before) >= {"face_psnr_db", "mouth_ssim", "perceptual"}
     return path
 
