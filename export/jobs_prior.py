@@ -22,7 +22,7 @@ from export.prior_net import TIERS
 from export.train_prior import Prior, Progress, load_checkpoint, save_checkpoint, start_textures, train
 from export.training_set import OnProgress, PackedClip, face_clips, open_data, trainable
 
-CHECKPOINT_EVERY = 200
+LOG_EVERY, CHECKPOINT_EVERY = 100, 200
 PRIOR_STEPS = 3200
 
 log = logging.getLogger(__name__)
@@ -107,6 +107,7 @@ def train_prior(data: Path, out: Path, options: PriorOptions, *, on_progress: On
         seed=options.seed,
         perceptual=None if perceptual is None else perceptual.to(device),
         on_progress=_follower(prior, files, lines, total, on_progress),
+        every=min(LOG_EVERY, total),
     )
     save_checkpoint(prior, files.checkpoint, total)
     identities = sorted({clip.identity for clip in clips})

@@ -14,7 +14,8 @@ Somebody who is held out is in the file for scores; `read` gives those clips onl
 import json
 import lzma
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -72,12 +73,14 @@ class PackedClip:
     def all_landmarks(self) -> F32:
         """Landmarks float32 [F, 478, 3] px; NaN where the frame shows no face."""
         result = np.full((len(self.found), COUNT, 3), np.nan, np.float32)
-        result[self.found] = unpack_landmarks(self.landmarks, self.step_px)
+        with self._whole("landmarks"):
+            result[self.found] = unpack_landmarks(self.landmarks, self.step_px)
         return result
 
     def log_mels(self) -> F32 | None:
         """Log-mels float32 [M, 80] at 100 Hz; None without sound."""
-        return unpack_mels(self.mels) if len(self.mels) else None
+        with self._whole("mels"):
+            return unpack_mels(self.mels) if len(self.mels) else None
 
     def crops(self) -> Crops | None:
         """The decoded crops; None if there are none.
@@ -96,6 +99,13 @@ class PackedClip:
             raise InputError(f"{name}: OpenCV decodes the crops in other colours here (by {shift.round(1)})")
         moved = pictures.astype(np.int16) + np.rint(shift).astype(np.int16)
         return Crops(self.frames, self.squares, moved.clip(0, 255).astype(np.uint8))
+
+    @contextmanager
+    def _whole(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except (lzma.LZMAError, ValueError) as error:
+            raise InputError(f"{self.clip.path.name}: the {name} are damaged: {error}") from error
 
 
 def pack_landmarks(landmarks: F32, step_px: float) -> U8:
