@@ -16,7 +16,7 @@ from engine.face.model import LANDMARKS, LIPS, FaceModel, Pose, aperture
 from engine.render.mask import FEATHER_CM, MARGIN_CM, hull, soft_mask
 from engine.render.raster import UvMap, rasterise
 from export.dataset import FaceClip
-from export.repose import repose
+from export.repose import displacement, repose
 
 WIDER_CM = 0.15  # how much wider than filmed a mouth may be bent open: what is inside cannot be invented
 LEAST_QUALITY, BEST_QUALITY = 35, 95  # of compression
@@ -127,6 +127,7 @@ class Batch:
         source: [B, 3, S, S], the frame to be dubbed: perhaps with another mouth, and compressed.
         reference: [B, 3, S, S], the person in another frame.
         uv: [B, S, S, 2]; covered, mask, mouth: [B, 1, S, S]; mouth is a soft weight of the lips.
+        moved_px: [B, 1, S, S], how far what the source shows is from where the target shows it.
     """
 
     clips: list[int]
@@ -137,6 +138,7 @@ class Batch:
     covered: Tensor
     mask: Tensor
     mouth: Tensor
+    moved_px: Tensor
 
     def to(self, device: torch.device) -> "Batch":
         """The same on a device."""
@@ -208,6 +210,7 @@ def make_batch(
         torch.from_numpy(np.stack([shot.uv_map.layer >= 0 for shot in shots])[:, None].astype(np.float32)),
         torch.from_numpy(np.stack([shot.mask for shot in shots])[:, None]),
         torch.from_numpy(np.stack([shot.mouth for shot in shots])[:, None]),
+        torch.from_numpy(np.stack([shot.moved_px for shot in shots])[:, None]),
     )
 
 
@@ -219,6 +222,7 @@ class _Shot:
     uv_map: UvMap
     mask: F32
     mouth: F32
+    moved_px: F32
 
 
 def _shoot(
@@ -227,15 +231,19 @@ def _shoot(
     tracked, pose = clip.expression[sample.frame], clip.pose(sample.frame)
     expression = _spoken(clip, sample.frame, model, look)
     filmed = target = source = look.light(clip.crops[sample.frame].astype(np.float32) / 255)
-    seen = _skin(clip, model, tracked, pose)
+    seen, wanted = _skin(clip, model, tracked, pose), _skin(clip, model, expression, pose)
+    moved_px = np.zeros(filmed.shape[:2], np.float32)
     if expression is not tracked:
-        target = source = repose(filmed, seen, _skin(clip, model, expression, pose))
+        target = source = repose(filmed, seen, wanted)
     if sample.other is not None:
-        shown = _with_jaw(clip.expression[sample.other], model, look.jaw_cm)
-        source = repose(filmed, seen, _skin(clip, model, shown, pose))
+        shown = _skin(clip, model, _with_jaw(clip.expression[sample.other], model, look.jaw_cm), pose)
+        source = repose(filmed, seen, shown)
+        displaced = displacement(len(filmed), wanted, shown)
+        moved_px = np.hypot(displaced[..., 0], displaced[..., 1])
     reference = look.reference_gain * clip.crops[sample.reference].astype(np.float32) / 255
     uv_map, mask, mouth = geometry(clip, sample.frame, model, noise, rng, expression)
-    return _Shot(target, look.compress(source), look.compress(np.minimum(reference, 1)), uv_map, mask, mouth)
+    inputs = look.compress(source), look.compress(np.minimum(reference, 1))
+    return _Shot(target, *inputs, uv_map, mask, mouth, moved_px)
 
 
 def _skin(clip: FaceClip, model: FaceModel, expression: F32, pose: Pose) -> F32:
