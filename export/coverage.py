@@ -19,6 +19,7 @@ from export.render_batch import NO_NOISE, geometry, unproject
 
 LOOKED_AT = 48  # frames
 CANDIDATES, OPEN_SHARE = 24, 0.3  # frames considered as a reference, among the most open ones
+GAP_TEXELS, NEAR_LOW, NEAR_HIGH = 1.5, 0.1, 0.3  # a texel with so much of its neighbourhood in view is seen
 COLOURS_PX = 128  # side of the plain texture that shows a covered mouth as unlike the others
 WIDE_CM, CLOSED_CM = 1.3, 0.25  # lip openings: a wide vowel; lips that touch
 TEETH_LUMA, TEETH_SATURATION = 0.55, 0.8  # of the skin's: brighter and paler than that is a tooth
@@ -155,6 +156,22 @@ def lip_opening_cm(clip: FaceClip, model: FaceModel) -> F64:
 def yaw_deg(clip: FaceClip) -> F64:
     """The head's turn about the vertical in every frame, [F]; 0 is frontal."""
     return np.asarray(np.degrees(np.arctan2(clip.rotation[:, 0, 2], clip.rotation[:, 2, 2])), np.float64)
+
+
+def seen_colours(clip: FaceClip, model: FaceModel, texture_px: int) -> tuple[F32, F32]:
+    """A person's plain colours, and where any frame shows them.
+
+    A photo has fewer pixels than the texture has texels: small gaps between them are filled.
+
+    Returns:
+        float32 [texture_px, texture_px, 3] in 0..1, and [texture_px, texture_px]: 0 never seen, 1 seen.
+    """
+    colour, weight = unproject(clip, model, texture_px, LOOKED_AT)
+    sure = np.minimum(weight, 1)[..., None]
+    near = cv2.GaussianBlur(sure[..., 0], (0, 0), GAP_TEXELS)
+    filled = cv2.GaussianBlur(colour * sure, (0, 0), GAP_TEXELS) / np.maximum(near, 1e-6)[..., None]
+    seen = np.clip((near - NEAR_LOW) / (NEAR_HIGH - NEAR_LOW), 0, 1)
+    return np.asarray(sure * colour + (1 - sure) * filled, np.float32), np.asarray(seen, np.float32)
 
 
 def choose_reference(clip: FaceClip, model: FaceModel) -> int:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from engine.errors import BackendUnavailable
 from engine.face.model import load_face_model
 from export.adapt_metrics import Metrics, crop_metrics
-from export.coverage import choose_reference
+from export.coverage import choose_reference, seen_colours
 from export.dataset import FaceClip
 from export.losses import psnr_db, render_loss
 from export.perceptual import MIN_SIDE_PX, Perceptual, load_perceptual
@@ -32,7 +32,6 @@ from export.render_batch import (
     Batch,
     Sample,
     make_batch,
-    unproject,
 )
 from export.replay import drift, frames_of, with_other_expressions
 from export.train_prior import NET_RATE as SCRATCH_NET_RATE
@@ -240,9 +239,9 @@ class _Learner:
         texture = self.prior.mean.detach().cpu().clone()
         if not self.options.personal_texture:
             return texture.to(self.device), torch.zeros_like(texture[:1]).to(self.device)
-        colour, weight = unproject(self.clip, self.model, self.prior.tier.texture_px, end=len(self.training))
-        own = torch.from_numpy(colour * 2 - 1).permute(2, 0, 1)
-        seen = torch.from_numpy(np.minimum(weight, 1))[None]
+        shown = frames_of(self.clip, self.training)
+        colour, weight = seen_colours(shown, self.model, self.prior.tier.texture_px)
+        own, seen = torch.from_numpy(colour * 2 - 1).permute(2, 0, 1), torch.from_numpy(weight)[None]
         texture[:3] += (own - texture[:3]) * seen
         if self.options.start == "scratch":
             seen = torch.ones_like(seen)
@@ -316,6 +315,7 @@ class _Learner:
             group["lr"] = group["start"] * decay * factor
 
     def _step(self, optimiser: torch.optim.Optimizer, *, network: bool) -> None:
+        self.prior.net.requires_grad_(network)
         replayed = round(BATCH * REPLAY_SHARE) if network and self.teacher is not None else 0
         batch = self._batch(self._own_samples(BATCH - replayed))
         drawn = self.prior.render(batch, self.texture()[None])

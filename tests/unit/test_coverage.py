@@ -15,12 +15,13 @@ from export.coverage import (
     lip_opening_cm,
     look,
     not_learned,
+    seen_colours,
     sharpness,
     texel_mask,
     yaw_deg,
 )
 from export.dataset import FaceClip
-from export.render_batch import NO_NOISE, geometry
+from export.render_batch import NO_NOISE, geometry, unproject
 from export.replay import frames_of
 from tests.support.toy_clip import opening, toy_clip
 
@@ -141,6 +142,23 @@ def blurred(picture: F32, sigma_px: float) -> F32:
 def test_brightness_is_the_skins(clip: FaceClip) -> None:
     dark = replace(clip, crops=(clip.crops // 10).astype(np.uint8))
     assert seen(dark).brightness == pytest.approx(seen(clip).brightness / 10, abs=0.01)
+
+
+def test_seen_colours_have_no_gaps_and_no_inventions(clip: FaceClip) -> None:
+    model = load_face_model()
+    photo = frames_of(clip, np.array([1]))
+    plain, weight = unproject(photo, model, 144)
+    colour, seen = seen_colours(photo, model, 144)
+    hit = (weight > 0).astype(np.uint8)
+    gaps = (cv2.morphologyEx(hit, cv2.MORPH_CLOSE, np.ones((3, 3))) > 0) & (hit == 0)
+    assert gaps.any()
+    assert seen[gaps].mean() > 0.6, "between the pixels of one small picture"
+    assert seen.min() == 0
+    far = cv2.dilate(hit, np.ones((9, 9))) == 0
+    assert not seen[far].any()
+    sure = weight >= 1
+    np.testing.assert_allclose(colour[sure], plain[sure], atol=1e-5)
+    assert np.abs(colour[seen == 1].std(0) - plain[sure].std(0)).max() < 0.1
 
 
 def test_every_triangle_has_texels() -> None:

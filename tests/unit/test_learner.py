@@ -11,10 +11,11 @@ import torch
 from engine.errors import BackendUnavailable
 from engine.face.model import load_face_model
 from export import learner
+from export.coverage import seen_colours
 from export.dataset import FaceClip
 from export.learner import Check, LearnOptions, learn, steps_of
 from export.prior_net import Tier
-from export.render_batch import NO_NOISE, make_batch, unproject
+from export.render_batch import NO_NOISE, make_batch
 from export.replay import drift, frames_of, with_other_expressions
 from export.train_prior import Prior, start_textures, train
 from tests.support.toy_clip import toy_clip
@@ -78,8 +79,8 @@ def test_the_texture_learns_alone_first(prior: Prior, clip: FaceClip) -> None:
 
 def test_texels_that_no_frame_shows_stay_the_priors(prior: Prior, clip: FaceClip) -> None:
     shown = np.arange(len(clip) - 2)
-    _, weight = unproject(frames_of(clip, shown), load_face_model(), TINY.texture_px)
-    unseen = torch.from_numpy(weight == 0)
+    _, seen = seen_colours(frames_of(clip, shown), load_face_model(), TINY.texture_px)
+    unseen = torch.from_numpy(seen == 0)
     learned = learn(clip, LearnOptions(steps=6, keep_best=False), prior)
     assert 0.05 < float(unseen.float().mean()) < 0.95
     assert torch.equal(learned.texture[:, unseen], prior.mean.detach()[:, unseen])
