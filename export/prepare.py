@@ -1,12 +1,13 @@
 """Footage to a training set: what needs the videos, the tracker and an encoder, done once.
 
-H.264 at CRF 14 was chosen by measuring crops of 11 clips (bytes per crop; PSNR): CRF 10 3331, 42.3 dB; CRF 12
-2523, 41.8 dB; CRF 14 1928, 41.3 dB. HEVC is no smaller at this size, 4:4:4 adds 0.6 dB at the same bytes, and
-WebP stills of 42 to 44 dB take 3700 to 10400 bytes, since they cannot use that crops hardly move. As read back,
-with the decoder's rounding taken out, 12 clips have 42.3 dB, the worst clip 40.8 dB, the worst frame 39.7 dB.
+H.264 at CRF 14 was chosen by measuring crops of 11 clips (bytes per crop; PSNR): CRF 10 3331, 42.3 dB;
+CRF 12 2523, 41.8 dB; CRF 14 1928, 41.3 dB. HEVC is no smaller at this size, 4:4:4 adds 0.6 dB at the same
+bytes, and WebP stills of 42 to 44 dB take 3700 to 10400 bytes, since they cannot use that crops hardly move.
+As read back, with the decoder's rounding taken out, 12 clips have 42.3 dB, the worst of them 40.8 dB, the
+worst frame 39.7 dB.
 
-The development footage (169 clips, 26,828 frames, 18 minutes of sound, 12,997 crops of 106 clips) makes a file
-of 49.9 MB: films 27.5, landmarks 15.8, log-mels 5.1, neutrals 0.9.
+The development footage (169 clips, 26,828 frames, 18 minutes of sound, 12,997 crops of 106 clips) makes a
+file of 49.9 MB: films 27.5, landmarks 15.8, log-mels 5.1, neutrals 0.9.
 """
 
 import tempfile

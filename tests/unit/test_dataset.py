@@ -5,7 +5,7 @@ import pytest
 
 from engine.errors import MediaError, NoFaceError
 from engine.face.model import LANDMARKS, load_face_model
-from export.dataset import Clip, crop_clip, list_clips
+from export.dataset import Clip, Crops, crop_clip, list_clips
 from tests.support.data import data_file
 from tests.support.toy_actor import landmarks, resting_face
 from tests.support.toy_clip import head, picture, toy_clip
@@ -95,3 +95,34 @@ def test_drawn_shape_can_differ_from_the_fitted_neutral() -> None:
     clip = crop_clip("a", pictures, points, load_face_model(), size_px=32, neutral=neutral, shape=shape)
     np.testing.assert_array_equal(clip.neutral[:LANDMARKS], shape)
     assert np.abs(clip.expression).max() < 0.05
+
+
+@pytest.mark.parametrize(
+    ("split", "has_audio", "sync", "lag_ms", "held_out", "speaks", "late_s"),
+    [
+        ("train", True, "good", 80.0, False, True, 0.08),
+        ("train", True, "ok", -160.0, False, True, -0.16),
+        ("train", True, "good", 400.0, False, True, 0.0),
+        ("train-aux-lowres", True, "weak/unverified", 40.0, False, False, 0.0),
+        ("train", True, "", 40.0, False, True, 0.0),
+        ("train", False, "good", 0.0, False, False, 0.0),
+        ("dev-silent", False, "n/a", 0.0, True, False, 0.0),
+        ("test", True, "good", 0.0, True, True, 0.0),
+    ],
+)
+def test_what_a_list_says_of_sound_and_split(
+    split: str, has_audio: bool, sync: str, lag_ms: float, held_out: bool, speaks: bool, late_s: float
+) -> None:
+    clip = Clip(Path("a.mp4"), "ada", split, has_audio, sync, lag_ms)
+    assert (clip.held_out, clip.speaks, clip.late_s) == (held_out, speaks, late_s)
+
+
+def test_crops_of_another_size_show_the_same() -> None:
+    rows, columns = np.mgrid[0:64, 0:64]
+    pictures = np.stack([np.stack([2 * rows, 2 * columns, rows + columns], -1)] * 2).astype(np.uint8)
+    crops = Crops(np.array([0, 3], np.int32), np.array([[4, 6, 100]] * 2, np.int32), pictures)
+    small = crops.resized(32)
+    assert crops.resized(64) is crops
+    assert small.pictures.shape == (2, 32, 32, 3)
+    np.testing.assert_array_equal(small.squares, crops.squares)
+    assert np.abs(small.pictures.astype(int) - pictures[:, ::2, ::2]).max() <= 2
