@@ -9,7 +9,9 @@ which is what it was trained to. The likeness of two faces is
 
 so that 1 is the same picture, and 0.5 is where the network's author draws the line between one person and
 two. It depends on light and head pose too, so it means something only beside the same number of real frames
-of that person (`Likeness.among_real`), and of other people.
+of that person (`Likeness.among_real`), and of other people. Measured on 12 clips of 9 people who speak to the
+camera: 0.80 between frames half a clip apart (5 % are below 0.72), 0.75 to 0.80 between two clips of one
+person, 0.28 between two people (5 % are above 0.38, none of 18 201 pairs reaches 0.5).
 
 The weights are a pinned third-party file (`engine.models`, `face_recognition`; public domain).
 """
