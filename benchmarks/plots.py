@@ -91,7 +91,7 @@ def draw_parts(figure: Any, rows: Sequence[Row]) -> None:
         axes.axvline(0, color="black", linewidth=0.8)
         first = axes.get_subplotspec().is_first_col()
         axes.set_yticks(range(len(ways)), list(ways) if first else [""] * len(ways))
-        axes.set_ylim(len(ways) - 0.5, -0.5)
+        axes.set_ylim(max(len(ways), 1) - 0.5, -0.5)
         axes.set_xlabel("difference to the whole method")
     _finish(figure, "What is lost without each part", rows)
 

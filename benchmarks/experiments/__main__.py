@@ -43,6 +43,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--priors", nargs="+", type=Path, default=(), metavar="DIR", help="to compare with the shipped one"
     )
+    parser.add_argument(
+        "--people", nargs="+", type=int, default=(), help="train and compare priors of so many"
+    )
+    parser.add_argument(
+        "--prior-steps", type=int, default=Options.prior_steps, help="of that training (%(default)s)"
+    )
+    parser.add_argument("--training-set", type=Path, metavar="FILE", help="for that training; else --data")
     parser.add_argument("--minutes", type=float, help="begin no more adaptations after so long")
     parser.add_argument("--fresh", action="store_true", help="make again what is there already")
     parser.add_argument("--quick", action="store_true", help="only prove that it works; keeps nothing")

@@ -22,7 +22,7 @@ from engine.face.track import to_rgb, track_video
 from engine.image.resize import Square, cut
 from engine.media import open_video
 from export.dataset import Clip, FaceClip, list_clips
-from export.jobs import MIN_FACE_PX
+from export.prepare import MIN_FACE_PX, MIN_FRAMES
 
 HELD_OUT_SHARE, LEAST_HELD_OUT_S, MOST_HELD_OUT_S = 0.25, 2.0, 10.0
 MOST_FRAMES = 750  # to learn from, as `livedub adapt`; more are thinned out
@@ -230,8 +230,8 @@ def choose_clips(folder: Path, names: Sequence[str]) -> list[Clip]:
 
 def may_be_trained_on(clip: Clip) -> bool:
     """Whether `livedub train prior` would take the clip."""
-    if clip.split.startswith("dev"):
+    if clip.held_out:
         return False
     track = track_video(clip.path)
     widths = np.ptp(track.landmarks[track.found][..., 0], axis=1)
-    return bool(len(widths)) and float(np.median(widths)) >= MIN_FACE_PX
+    return len(widths) >= MIN_FRAMES and float(np.median(widths)) >= MIN_FACE_PX

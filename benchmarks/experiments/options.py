@@ -26,6 +26,9 @@ class Options:
         steps: of optimisation in each adaptation.
         seed: of everything random.
         priors: folders of priors to compare, as `livedub train prior` writes them.
+        people: train priors of so many people, too, and compare them.
+        prior_steps: of that training.
+        training_set: what to train them on; None takes `data`.
         minutes: begin no more adaptations after so long; the next run goes on.
         fresh: make again what is there already.
         quick: prove only that it works, on a made-up person; nothing is kept.
@@ -38,6 +41,9 @@ class Options:
     steps: int | None = None
     seed: int = 0
     priors: Sequence[Path] = ()
+    people: Sequence[int] = ()
+    prior_steps: int = 300
+    training_set: Path | None = None
     minutes: float | None = None
     fresh: bool = False
     quick: bool = False

@@ -44,7 +44,7 @@ class Plan:
         name, people = prior or self.priors[0]
         return Condition(
             clip=clip,
-            seconds=seconds,
+            seconds=float(seconds),
             variant=variant,
             start=SCRATCH if variant == SCRATCH else PRIOR,
             without=tuple(without),

@@ -7,13 +7,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
+from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 
+from benchmarks.experiments.options import Say
 from engine.backends import weights_of
 from engine.errors import AssetError, InputError
+from engine.models import cache_dir
 from engine.render.renderer import PRIOR_ASSETS
 from export.dataset import Clip
 from export.prior_assets import PREFIX, texture_asset
@@ -86,6 +89,34 @@ def read_prior(folder: Traversable) -> KnownPrior:
     except (KeyError, OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise AssetError(f"{folder} holds no prior of tier {TIER}: {error}") from error
     return KnownPrior(name_of(prior), prior, tuple(identities))
+
+
+def small_prior(data: Path, people: int, steps: int, seed: int, say: Say) -> KnownPrior:
+    """A prior of a few people, trained here unless that was done before; it is kept in the cache folder.
+
+    Args:
+        data: folder of footage, or a training set.
+        people: of it, at random.
+        steps: of training.
+        seed: of everything random.
+        say: told how it goes.
+
+    Raises:
+        LivedubError: there is nothing to train on, or a model is missing.
+    """
+    from export.jobs_prior import PriorOptions, train_prior
+
+    place = hashlib.sha256(str(data.resolve()).encode()).hexdigest()[:8]
+    folder = cache_dir() / "priors" / f"{place}-people-{people}-steps-{steps}-seed-{seed}"
+    if not (folder / texture_asset(TIER)).exists():
+        say(f"training a prior of {people} people, {steps} steps")
+
+        def on_progress(stage: str, done: int, total: int | None) -> None:
+            say(f"{stage}: {done}" + (f" of {total}" if total else ""))
+
+        options = PriorOptions(tier=TIER, steps=steps, seed=seed, people=people)
+        train_prior(data, folder, options, on_progress=on_progress)
+    return read_prior(folder)
 
 
 def name_of(prior: Prior) -> str:

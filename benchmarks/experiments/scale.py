@@ -1,6 +1,8 @@
 """Quality on unseen people against the number of people in the prior; none is from scratch.
 
-Priors of fewer people come from `livedub train prior --people N -o DIR` and are given with `--priors`.
+Priors of fewer people come from `livedub train prior --people N -o DIR` and are given with `--priors`, or the
+experiment trains them itself (`--people`). Compare those of equally many steps with each other; the shipped
+one had many more.
 """
 
 from collections.abc import Sequence

@@ -116,14 +116,18 @@ def open_workshop(experiment: Experiment, options: Options, say: Say) -> Worksho
         LivedubError: something is not there, or a prior knows somebody.
     """
     from benchmarks.experiments.footage import choose_clips, read_footage
-    from benchmarks.experiments.priors import read_prior, shipped_prior
+    from benchmarks.experiments.priors import read_prior, shipped_prior, small_prior
     from benchmarks.experiments.score import open_judge
     from engine.face.model import load_face_model
 
     if options.quick:
         return toy_workshop()
-    priors = [shipped_prior(), *(read_prior(folder) for folder in options.priors)]
-    clips = choose_clips(footage_folder(options), options.clips or experiment.clips)
+    folder = footage_folder(options)
+    clips = choose_clips(folder, options.clips or experiment.clips)
+    priors = [shipped_prior(), *(read_prior(one) for one in options.priors)]
+    for people in options.people:
+        data = options.training_set or folder
+        priors.append(small_prior(data, people, options.prior_steps, options.seed, say))
     for prior in priors:
         prior.check(clips)
     model, footage = load_face_model(), {}
@@ -163,8 +167,7 @@ def _begun(experiment: Experiment, options: Options, workshop: Workshop, store: 
 
 
 def _with_row(study: Study, row: Row, experiment: Experiment) -> Study:
-    others = [other for other in study.rows if key_of(other.condition) != key_of(row.condition)]
-    rows = [*others, row]
+    rows = list({key_of(one.condition): one for one in (*study.rows, row)}.values())
     return msgspec.structs.replace(study, rows=rows, bars=experiment.bars(rows))
 
 
