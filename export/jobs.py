@@ -14,11 +14,9 @@ from engine.face.track import track_video
 from engine.models import locate
 from export.canonical import read_canonical_mesh
 from export.dataset import Clip, list_clips
-from export.prepare import MIN_FACE_PX, MIN_FRAMES
+from export.prepare import MIN_FRAMES
 from export.train_face_model import learn, reprojection_px, write
 from export.training_set import OnProgress
-
-__all__ = ["MIN_FACE_PX", "FaceModelReport", "train_face_model"]
 
 
 @dataclass(frozen=True)
