@@ -11,7 +11,7 @@ from safetensors.numpy import load, save_file
 
 from engine.backends import weights_of
 from engine.errors import AssetError
-from engine.render.renderer import INPUT, OUTPUT, PRIOR_ASSETS, WEIGHTS, prior_graph
+from engine.render.renderer import INPUT, OUTPUT, WEIGHTS, prior_graph
 from export.onnx_file import write_onnx
 from export.prior_net import CANVAS_CHANNELS, PriorNet, RuntimeNet, Tier
 from export.train_prior import Prior
@@ -32,7 +32,7 @@ def export_graph(net: PriorNet, tier: Tier, path: Path) -> None:
 
 def export_prior(prior: Prior, folder: Path, *, identities: Sequence[str] = ()) -> None:
     """Write both files of a prior into a folder; `identities`, whom it was learned from, go along."""
-    export_graph(prior.net, prior.tier, folder / PRIOR_ASSETS[prior.tier.name])
+    export_graph(prior.net, prior.tier, folder / f"prior_{prior.tier.name}.onnx")
     texture = prior.mean.detach().cpu().numpy().astype(np.float16)
     people = json.dumps(sorted(set(identities)))
     save_file({"texture": texture}, folder / texture_asset(prior.tier.name), metadata={"identities": people})

@@ -129,6 +129,7 @@ def train(
         for group in optimiser.param_groups:
             group["lr"] = group["start"] * warm * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * step / steps)))
         batch = make_batch(clips, draw(clips, order, rng, 0.9), model, TRAINING_NOISE, rng)
+        batch = batch.to(prior.mean.device)
         drawn = prior.render(batch, prior.textures(batch.clips[::2]))
         loss = render_loss(drawn, batch, pairs=True, perceptual=perceptual)
         optimiser.zero_grad(set_to_none=True)
@@ -152,7 +153,7 @@ def held_out(
         for clip in some
         for k in (0, 1)
     ]
-    batch = make_batch(clips, chosen, model, NO_NOISE, rng)
+    batch = make_batch(clips, chosen, model, NO_NOISE, rng).to(prior.mean.device)
     seen = prior.render(batch, prior.textures(batch.clips)).over(batch.source)
     hole = (batch.mask > 0).float()
     return psnr_db(seen, batch.target, hole), psnr_db(seen, batch.target, batch.mouth)

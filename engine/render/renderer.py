@@ -7,10 +7,10 @@ throughout) is the slow twin that every other backend is held to.
 import hashlib
 from dataclasses import dataclass
 from importlib import resources
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engine.actor.pack import ActorPack
 from engine.arrays import F32, U8, check_array
 from engine.backends import Network, default_backend, load_network, with_weights
 from engine.errors import ActorPackError
@@ -26,6 +26,9 @@ from engine.render.canvas import (
 )
 from engine.render.mask import FEATHER_CM, MARGIN_CM, hull, soft_mask, soft_mask_reference
 from engine.render.raster import rasterise, rasterise_reference
+
+if TYPE_CHECKING:  # reading packs takes a package that training the prior does without
+    from engine.actor.pack import ActorPack
 
 PRIOR_ASSETS = {"cpu": "prior_cpu.onnx"}
 INPUT, OUTPUT = "canvas", "picture"
@@ -58,7 +61,7 @@ class Renderer:
     """One actor on one device. Not for use by two threads at a time. Open with `open_renderer`."""
 
     def __init__(
-        self, actor: ActorPack, network: Network, model: FaceModel, *, reference: bool = False
+        self, actor: "ActorPack", network: Network, model: FaceModel, *, reference: bool = False
     ) -> None:
         self.size_px = actor.manifest.image_size_px
         self.model = model
@@ -106,7 +109,7 @@ class Renderer:
             fill_canvas(texture, rasterise(*mesh), mask_out, source, canvas)
 
 
-def open_renderer(actor: ActorPack, backend: str | None = None, *, threads: int = 1) -> Renderer:
+def open_renderer(actor: "ActorPack", backend: str | None = None, *, threads: int = 1) -> Renderer:
     """Open an actor on this machine.
 
     Args:
@@ -141,7 +144,7 @@ def open_renderer(actor: ActorPack, backend: str | None = None, *, threads: int 
     return Renderer(actor, network, model, reference=name == "reference")
 
 
-def _check_shapes(actor: ActorPack, model: FaceModel, network: Network) -> None:
+def _check_shapes(actor: "ActorPack", model: FaceModel, network: Network) -> None:
     size, canvas = actor.manifest.image_size_px, network.inputs[INPUT].shape
     if (size, len(actor.texture) + OTHER_CHANNELS) != (canvas[1], canvas[3]):
         raise ActorPackError(

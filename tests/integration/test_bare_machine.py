@@ -49,9 +49,6 @@ def test_reading_needs_no_media_library(tmp_path: Path) -> None:
     assert done.stdout == f"1 (7, {load_face_model().expressions})"
 
 
-@pytest.mark.xfail(
-    reason="opening actor packs is imported with the network", raises=AssertionError, strict=False
-)
 def test_training_needs_no_media_library_and_no_downloaded_model(tmp_path: Path) -> None:
     write(tmp_path / "set.safetensors", [toy_packed("ada"), toy_packed("bob"), toy_packed("cem", "dev")])
     done = bare(
