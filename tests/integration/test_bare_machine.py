@@ -5,8 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from engine.face.model import load_face_model
 from export.training_set import write
 from tests.support.toy_set import toy_packed
