@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from benchmarks.common import Settings
-from benchmarks.experiments.plan import PRIOR, SCRATCH, Conditions, Experiment, Plan
+from benchmarks.experiments.plan import PHOTO_STEPS, PRIOR, SCRATCH, Conditions, Experiment, Plan
 from benchmarks.experiments.schema import Bar, Row
 from benchmarks.schema import Result
 
@@ -29,9 +29,9 @@ def bars(rows: Sequence[Row]) -> list[Bar]:
 EXPERIMENT = Experiment(
     "parts",
     "quality without each part of the method",
-    clips=("ed_obama", "w2l_man"),
-    steps=100,
-    minutes=8,
+    clips=("ed_obama",),
+    steps=PHOTO_STEPS,
+    minutes=6,
     conditions=conditions,
     bars=bars,
 )

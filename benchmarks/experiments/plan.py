@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from benchmarks.experiments.schema import PHOTO_S, Bar, Condition, Row
 
-PHOTO_STEPS = 80  # one picture is learned in fewer steps, as `livedub adapt` does
+PHOTO_STEPS = 80  # what `livedub adapt` learns one picture in; more is never given to one
 PRIOR, SCRATCH = "prior", "scratch"
 NO_ALPHA, NO_MATCH, OTHER_MOUTH = "without learned alpha", "without colour match", "source with another mouth"
 

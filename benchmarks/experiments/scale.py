@@ -8,7 +8,7 @@ one had many more.
 from collections.abc import Sequence
 
 from benchmarks.common import Settings
-from benchmarks.experiments.plan import SCRATCH, Conditions, Experiment, Plan
+from benchmarks.experiments.plan import PHOTO_STEPS, SCRATCH, Conditions, Experiment, Plan
 from benchmarks.experiments.schema import Bar, Row
 from benchmarks.schema import Result
 
@@ -33,8 +33,8 @@ EXPERIMENT = Experiment(
     "scale",
     "quality on unseen people against the number of people in the prior",
     clips=("ed_obama", "w2l_man"),
-    steps=100,
-    minutes=8,
+    steps=PHOTO_STEPS,
+    minutes=6,
     conditions=conditions,
     bars=bars,
 )

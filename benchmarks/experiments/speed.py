@@ -119,7 +119,7 @@ EXPERIMENT = Experiment(
     "held-out loss against steps and seconds of learning, with and without the prior",
     clips=("ed_obama",),
     steps=60,
-    minutes=12,
+    minutes=9,
     conditions=conditions,
     bars=bars,
 )

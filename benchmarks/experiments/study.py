@@ -130,6 +130,8 @@ def open_workshop(experiment: Experiment, options: Options, say: Say) -> Worksho
         priors.append(small_prior(data, people, options.prior_steps, options.seed, say))
     for prior in priors:
         prior.check(clips)
+        if not prior.identities:
+            say(f"prior {prior.name} does not say whom it knows; the manifest's split has to do")
     model, footage = load_face_model(), {}
     for clip in clips:
         say(f"reading {clip.path.name}")
