@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.experiments import speed
-from benchmarks.experiments.plan import NO_ALPHA, NO_MATCH, PRIOR, SCRATCH, by_clip
+from benchmarks.experiments.plan import COMPARED, NO_ALPHA, NO_MATCH, PRIOR, SCRATCH, by_clip
 from benchmarks.experiments.schema import PHOTO_S, Row, Scores, Study
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")  # Okabe and Ito, 2008
@@ -113,25 +113,33 @@ def parts_of(rows: Sequence[Row]) -> dict[str, dict[str, Scores]]:
 
 
 def draw_scale(figure: Any, rows: Sequence[Row]) -> None:
-    """Metrics against the people in the prior; from scratch is at none."""
-    unknown = max((row.condition.people or 0 for row in rows), default=0) + 1
+    """Metrics against the people in the prior; from scratch is at none, the shipped one stands apart."""
     clips = sorted({row.condition.clip for row in rows})
+    counts = sorted({people for row in rows if (people := people_of(row)) is not None})
     for metric, axes in _panels(figure, rows):
         for index, clip in enumerate(clips):
-            points = [
-                (_people(row, unknown), value)
-                for row in rows
-                if row.condition.clip == clip and (value := _value(row.scores, metric)) is not None
-            ]
-            _line(axes, sorted(points), index, "-", True, clip)
+            for variants, line, name in (
+                ((SCRATCH, COMPARED), "-", clip),
+                ((PRIOR,), "none", "shipped prior"),
+            ):
+                points = [
+                    (people, value)
+                    for row in rows
+                    if row.condition.clip == clip and row.condition.variant in variants
+                    if (people := people_of(row)) is not None
+                    if (value := _value(row.scores, metric)) is not None
+                ]
+                label = name if name == clip else f"{clip}, {name}"
+                _line(axes, sorted(points), index, line, line == "-", label)
+        axes.set_xscale("symlog", linthresh=2)
+        axes.set_xticks(counts, [str(count) for count in counts])
         axes.set_xlabel("people in the prior (0: from scratch)")
     _finish(figure, "Unseen people, four seconds of video", rows)
 
 
-def _people(row: Row, unknown: int) -> int:
-    if row.condition.start == SCRATCH:
-        return 0
-    return unknown if row.condition.people is None else row.condition.people
+def people_of(row: Row) -> int | None:
+    """How many people the prior of a row knows; none from scratch, None where that is not known."""
+    return 0 if row.condition.start == SCRATCH else row.condition.people
 
 
 def _panels(figure: Any, rows: Sequence[Row]) -> list[tuple[str, Any]]:

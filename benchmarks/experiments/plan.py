@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from benchmarks.experiments.schema import PHOTO_S, Bar, Condition, Row
 
 PHOTO_STEPS = 80  # what `livedub adapt` learns one picture in; more is never given to one
-PRIOR, SCRATCH = "prior", "scratch"
+PRIOR, COMPARED, SCRATCH = "prior", "compared prior", "scratch"
 NO_ALPHA, NO_MATCH, OTHER_MOUTH = "without learned alpha", "without colour match", "source with another mouth"
 
 Conditions = Generator[Condition, Row | None, None]

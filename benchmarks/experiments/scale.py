@@ -8,7 +8,7 @@ one had many more.
 from collections.abc import Sequence
 
 from benchmarks.common import Settings
-from benchmarks.experiments.plan import PHOTO_STEPS, SCRATCH, Conditions, Experiment, Plan
+from benchmarks.experiments.plan import COMPARED, PHOTO_STEPS, SCRATCH, Conditions, Experiment, Plan
 from benchmarks.experiments.schema import Bar, Row
 from benchmarks.schema import Result
 
@@ -16,11 +16,12 @@ SECONDS = 4.0
 
 
 def conditions(plan: Plan) -> Conditions:
-    """Clip by clip, every prior."""
+    """Clip by clip: the priors to compare, the shipped one, none."""
     for clip in plan.longest_s:
         seconds = plan.few(clip, SECONDS)
-        for prior in plan.priors:
-            yield plan.condition(clip, seconds, prior=prior)
+        for prior in plan.priors[1:]:
+            yield plan.condition(clip, seconds, COMPARED, prior=prior)
+        yield plan.condition(clip, seconds)
         yield plan.condition(clip, seconds, SCRATCH)
 
 

@@ -9,7 +9,7 @@ import pytest
 from benchmarks import plots
 from benchmarks.common import summarise
 from benchmarks.experiments import data, parts, scale, speed
-from benchmarks.experiments.plan import NO_ALPHA, PRIOR, SCRATCH, Plan, seconds_text
+from benchmarks.experiments.plan import COMPARED, NO_ALPHA, PRIOR, SCRATCH, Plan, seconds_text
 from benchmarks.experiments.schema import (
     PHOTO_S,
     Bar,
@@ -159,7 +159,8 @@ def test_parts_leave_out_one_thing_each() -> None:
 
 def test_scale_asks_for_every_prior_and_none() -> None:
     conditions = asked(scale.conditions(PLAN), lambda _: None)
-    assert [(one.people, one.start) for one in conditions[:3]] == [(83, PRIOR), (5, PRIOR), (83, SCRATCH)]
+    assert [(one.people, one.variant) for one in conditions[:2]] == [(5, COMPARED), (83, PRIOR)]
+    assert [plots.people_of(row(one)) for one in conditions] == [5, 83, 0] * 2
 
 
 def test_conditions_are_the_same_by_what_they_do() -> None:
@@ -255,7 +256,7 @@ def test_pictures_are_written_small(suite: str, tmp_path: Path) -> None:
         row(PLAN.condition("long", PHOTO_S), 30.0),
         row(PLAN.condition("long", 4, SCRATCH), 28.0, curve=curve(0.9, 0.6, every=60)),
         row(PLAN.condition("long", 4, "without network stage", without=["network stage"]), 31.0),
-        row(PLAN.condition("long", 4, prior=("few", None)), 31.0),
+        row(PLAN.condition("long", 4, COMPARED, prior=("few", 5)), 31.0),
     ]  # fmt: skip
     plots.draw(study(suite, rows), tmp_path / "a.png")
     data = (tmp_path / "a.png").read_bytes()
