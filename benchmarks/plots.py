@@ -64,6 +64,8 @@ def draw_speed(figure: Any, rows: Sequence[Row]) -> None:
     for one, name in zip(axes, ("steps", "seconds of optimisation"), strict=True):
         one.set_xscale("log")
         one.set_yscale("log")
+        one.yaxis.set_major_formatter("{x:.2g}")
+        one.yaxis.set_minor_formatter("{x:.2g}")
         one.set_xlabel(name)
         one.grid(visible=True, which="both", alpha=0.25)
     axes[0].set_ylabel("loss on held-out frames")
