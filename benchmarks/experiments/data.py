@@ -90,7 +90,7 @@ EXPERIMENT = Experiment(
     "quality on unseen footage against seconds of data, with and without the prior",
     clips=("ed_obama", "ed_lieu"),
     steps=PHOTO_STEPS,
-    minutes=20,
+    minutes=17,
     conditions=conditions,
     bars=bars,
 )

@@ -35,7 +35,7 @@ EXPERIMENT = Experiment(
     "quality on unseen people against the number of people in the prior",
     clips=("ed_obama", "w2l_man"),
     steps=PHOTO_STEPS,
-    minutes=6,
+    minutes=9,
     conditions=conditions,
     bars=bars,
 )
