@@ -38,12 +38,12 @@ from export.train_prior import NET_RATE as SCRATCH_NET_RATE
 from export.train_prior import TEXTURE_RATE as SCRATCH_TEXTURE_RATE
 from export.train_prior import Prior
 
-DEFAULT_STEPS, PHOTO_STEPS, BATCH = 240, 80, 6
-TEXTURE_SHARE = 0.5  # of the steps, texture alone
+DEFAULT_STEPS, PHOTO_STEPS, BATCH = 200, 80, 6
+TEXTURE_SHARE = 0.3  # of the steps, texture alone
 TEXTURE_RATE, NET_RATE = 8e-3, 1e-4
 REPLAY_SHARE, REPLAY_WEIGHT = 0.5, 1.0
 HELD_OUT_SHARE, MIN_FRAMES = 0.1, 8
-CHECK_EVERY, CHECK_FRAMES, PATIENCE = 40, 12, 4
+CHECK_EVERY, CHECK_FRAMES, PATIENCE = 20, 12, 4
 PHOTO_NOISE = replace(TRAINING_NOISE, expression=0.15, shift_px=1.0, scale=0.01, colour=0.06)
 
 
