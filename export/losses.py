@@ -10,7 +10,7 @@ from export.prior_net import within_reach
 from export.render_batch import Batch
 
 MOUTH_WEIGHT, GRADIENT_WEIGHT, TEXTURE_WEIGHT, TEMPORAL_WEIGHT, PERCEPTUAL_WEIGHT = 3.0, 4.0, 0.3, 1.0, 0.15
-ALPHA_WEIGHT, ALPHA_MOVED_WEIGHT, ALPHA_MOUTH_WEIGHT, ALPHA_SMOOTH_WEIGHT = 0.015, 0.15, 0.3, 0.5
+ALPHA_WEIGHT, ALPHA_MOVED_WEIGHT, ALPHA_MOUTH_WEIGHT, ALPHA_SMOOTH_WEIGHT = 0.015, 0.075, 0.3, 0.5
 STILL_PX, MOVED_PX = 0.5, 2.5  # skin of a source that is off by less may show; by more, must not
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
@@ -41,7 +41,7 @@ def render_loss(
 
     Both the picture and what a viewer sees of it over the source are held to the target. Alpha is held to as
     little as that allows (real skin is the best skin), to smoothness, to 1 on the lips, and to 1 where the
-    source's skin is elsewhere: of all movements of a place, alpha covers all but the rarest tenth.
+    source's skin is elsewhere: of all movements of a place, alpha covers all but the rarest fifth.
 
     Args:
         drawn: what the renderer made.

@@ -18,7 +18,7 @@ from engine.render.renderer import PICTURE_CHANNELS
 
 TEXTURE_CHANNELS = 16
 CANVAS_CHANNELS = TEXTURE_CHANNELS + 3 + 3 + 1  # sampled texture, source outside the hole, reference, mask
-ALPHA_START = 3.0  # logit: at first nearly all of the picture shows
+ALPHA_START = 1.5  # logit: at first nearly all of the picture shows
 
 
 @dataclass(frozen=True)

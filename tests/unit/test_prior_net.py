@@ -48,7 +48,7 @@ def test_starts_with_the_textures_colours_over_all_of_the_source() -> None:
     with torch.no_grad():
         got = PriorNet(TINY)(given)
     torch.testing.assert_close(got[..., :3], given[..., :3] * 0.5 + 0.5)
-    assert got[..., 3].min() == got[..., 3].max() > 0.9
+    assert got[..., 3].min() == got[..., 3].max() > 0.8
 
 
 def test_runtime_result_is_a_picture() -> None:
