@@ -40,8 +40,9 @@ from export.train_prior import Prior
 
 DEFAULT_STEPS, PHOTO_STEPS, BATCH = 200, 80, 6
 TEXTURE_SHARE = 0.3  # of the steps, texture alone
-TEXTURE_RATE, NET_RATE = 8e-3, 1e-4
-REPLAY_SHARE, REPLAY_WEIGHT = 0.5, 1.0
+TEXTURE_RATE, NET_RATE = 8e-3, 2e-4
+WARM_UP = 20  # steps: Adam's first ones move every weight by the whole rate, which undoes much of the prior
+REPLAY_SHARE, REPLAY_WEIGHT = 0.5, 0.5
 HELD_OUT_SHARE, MIN_FRAMES = 0.1, 8
 CHECK_EVERY, CHECK_FRAMES, PATIENCE = 20, 12, 4
 PHOTO_NOISE = replace(TRAINING_NOISE, expression=0.15, shift_px=1.0, scale=0.01, colour=0.06)
@@ -311,8 +312,9 @@ class _Learner:
 
     def _set_rates(self, optimiser: torch.optim.Optimizer, step: int) -> None:
         decay = 0.05 + 0.95 * 0.5 * (1 + np.cos(np.pi * step / self.steps))
-        for group, factor in zip(optimiser.param_groups, (1.0, float(step >= self.first)), strict=True):
-            group["lr"] = group["start"] * decay * factor
+        for group, first in zip(optimiser.param_groups, (0, self.first), strict=True):
+            warm = min(1.0, max(0, step + 1 - first) / WARM_UP)
+            group["lr"] = group["start"] * decay * warm
 
     def _step(self, optimiser: torch.optim.Optimizer, *, network: bool) -> None:
         self.prior.net.requires_grad_(network)
