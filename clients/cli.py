@@ -189,6 +189,9 @@ def evaluate(
     ctx: typer.Context,
     out: Annotated[Path, typer.Argument(metavar="OUT.mp4", help="The dub.")],
     reference: Annotated[Path, typer.Argument(metavar="REFERENCE.mp4", help="The truth, of the same size.")],
+    person: Annotated[
+        Path | None, typer.Option(metavar="CLIP", help="Another real clip of the person, to compare faces.")
+    ] = None,
     json: Json = None,
     verbose: Verbose = False,
 ) -> None:
@@ -196,13 +199,18 @@ def evaluate(
     check_report(json, out, reference)
     check_video(out)
     check_video(reference)
+    if person is not None:
+        check_video(person)
     with needed_packages():
         from export.evaluate import evaluate as run_evaluate
         from export.evaluate import to_table
     console = console_of(ctx)
     with console.progress() as on_progress:
         report = run_evaluate(
-            out, reference, on_progress=lambda stage, done: on_progress(stage, round(100 * done), 100)
+            out,
+            reference,
+            person=person,
+            on_progress=lambda stage, done: on_progress(stage, round(100 * done), 100),
         )
     if json:
         write_report(json, encode_report(report))
