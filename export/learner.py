@@ -38,7 +38,7 @@ from export.train_prior import NET_RATE as SCRATCH_NET_RATE
 from export.train_prior import TEXTURE_RATE as SCRATCH_TEXTURE_RATE
 from export.train_prior import Prior
 
-DEFAULT_STEPS, PHOTO_STEPS, BATCH = 200, 30, 6
+DEFAULT_STEPS, PHOTO_STEPS, BATCH = 160, 30, 6
 TEXTURE_SHARE = 0.3  # of the steps, texture alone
 TEXTURE_RATE, NET_RATE = 8e-3, 2e-4
 WARM_UP = 20  # steps: Adam's first ones move every weight by the whole rate, which undoes much of the prior
