@@ -5,10 +5,10 @@ where head pose and the person's own neutral are gone. NaN where no face is know
 constant (another neutral) has the same scores, but for `lve_mm`, which says so by its difference to
 `lve_centred_mm`. What cannot be measured is `None`.
 
-Closures. A mouth is closed where its opening is at most a quarter of the range above its own rest. Rest is
-its 1st percentile, but not more than 1 mm above the neutral's: a mouth that never closes is not at rest where
-it is narrowest. The range is from the 1st to the 95th percentile: of the real mouth where there is one, else
-its own. A closure is a run of closed moments.
+Closures. A mouth is closed where its opening is at most 0.15 of the range, or 1.5 mm if that is more, above
+its own rest. Rest is its 1st percentile, but not more than 1 mm above the neutral's: a mouth that never
+closes is not at rest where it is narrowest. The range is from the 1st to the 95th percentile: of the real
+mouth where there is one, else its own. A closure is a run of closed moments.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,8 @@ from export.training_set import PackedClip
 MM_PER_UNIT = 10.0
 LOW, HIGH = 1.0, 95.0  # percentiles of an opening: rest, and wide open
 HIGHEST_REST_CM = 0.1
-CLOSED_SHARE = 0.25  # of the range: tracked lips that touch measure up to this
+CLOSED_CM = 0.15  # that much is closed for any mouth, as in training
+CLOSED_SHARE = 0.15  # real people in footage then close 1.5 times a second of speech, as p b m f v come
 SMALLEST_RANGE_CM = 0.05  # a mouth that moves less is not judged
 SPEED_SPAN_S = 0.08  # speeds are over two frames at 25 Hz, so that a tracker's noise weighs less
 BEFORE_S, AFTER_S = 0.04, 0.02  # lips meet up to so long before a sound begins, and part after its end
@@ -72,10 +73,14 @@ def motion_of(expression: F32, time_s: F64, model: FaceModel, *, count: int | No
     return LipMotion(np.asarray(smooth @ aperture(model.basis), np.float64), np.asarray(lips, np.float64))
 
 
-def motion_of_track(
-    landmarks: F32, time_s: F64, model: FaceModel, neutral: F32, *, count: int | None = None
-) -> LipMotion:
-    """The motion of tracked landmarks [F, 468 or more, 3] px; NaN where no face; else as `motion_of`.
+def fit_track(landmarks: F32, time_s: F64, model: FaceModel, neutral: F32) -> tuple[F32, F64]:
+    """A track's expressions float32 [F, E] where it shows a face, and their times [F].
+
+    Args:
+        landmarks: float32 [G, 468 or more, 3] px; NaN where no face.
+        time_s: float64 [G], ascending media times.
+        model: the face model.
+        neutral: float32 [468, 3], the person's own.
 
     Raises:
         NoFaceError: fewer than two frames show a face.
@@ -84,22 +89,16 @@ def motion_of_track(
     if seen.sum() < 2:
         raise NoFaceError("the lips' motion needs two frames with a face")
     fitter = Fitter(model, neutral)
-    expression = np.stack([fitter.fit(frame).expression for frame in landmarks[seen]])
-    return motion_of(expression, time_s[seen], model, count=count)
+    return np.stack([fitter.fit(frame).expression for frame in landmarks[seen]]), time_s[seen]
 
 
 def fitted(packed: PackedClip, model: FaceModel) -> tuple[F32, F64]:
-    """A packed clip's expressions float32 [F, E] where it shows a face, and the times of their sound [F].
+    """As `fit_track`, of a packed clip; the times are those of its sound.
 
     Raises:
         NoFaceError: fewer than two frames show a face.
     """
-    if packed.found.sum() < 2:
-        raise NoFaceError(f"{packed.clip.path.name}: the lips' motion needs two frames with a face")
-    fitter = Fitter(model, packed.neutral)
-    seen = packed.all_landmarks()[packed.found]
-    expression = np.stack([fitter.fit(frame).expression for frame in seen])
-    return expression, packed.time_s[packed.found] - packed.clip.late_s
+    return fit_track(packed.all_landmarks(), packed.time_s - packed.clip.late_s, model, packed.neutral)
 
 
 @dataclass(frozen=True)
@@ -282,10 +281,11 @@ def opening_range(opening: F64) -> float:
 
 
 def closed(opening: F64, range_cm: float) -> Bool:
-    """Bool [N], where an opening is at most a quarter of `range_cm` above its own rest; see the module."""
+    """Bool [N], where lips with such a range of opening are closed; see the module."""
     known = opening[np.isfinite(opening)]
+    reach = max(CLOSED_SHARE * range_cm, CLOSED_CM)
     rest = min(float(np.percentile(known, LOW)), HIGHEST_REST_CM) if len(known) else 0.0
-    return np.asarray(np.nan_to_num(opening, nan=np.inf) <= rest + CLOSED_SHARE * range_cm, np.bool_)
+    return np.asarray(np.nan_to_num(opening, nan=np.inf) <= rest + reach, np.bool_)
 
 
 def silences(mels: F32) -> list[tuple[float, float]]:
