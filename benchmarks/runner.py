@@ -28,6 +28,7 @@ SUITES = {
     "tracker": Suite("benchmarks.bench_tracker", "the face tracker, frame by frame, at 720p"),
     "dub": Suite("benchmarks.bench_dub", "the dub of one frame at 720p, stage by stage"),
     "precision": Suite("benchmarks.bench_precision", "f32, bf16 and int8: time and loss (study)", study=True),
+    "lips": Suite("benchmarks.bench_lips", "lips from sound, on unseen people (study)", study=True),
     "data": Suite("benchmarks.experiments.data", "quality against seconds of data (study)", study=True),
     "speed": Suite("benchmarks.experiments.speed", "loss against steps of learning (study)", study=True),
     "parts": Suite("benchmarks.experiments.parts", "quality without each part (study)", study=True),
