@@ -192,6 +192,13 @@ def evaluate(
     person: Annotated[
         Path | None, typer.Option(metavar="CLIP", help="Another real clip of the person, to compare faces.")
     ] = None,
+    audio: Annotated[
+        bool, typer.Option("--audio", help="Also how well the lips move to speech, and the sync measure.")
+    ] = False,
+    phones: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="When OUT says which sound: .phn.json, .lab or .TextGrid."),
+    ] = None,
     json: Json = None,
     verbose: Verbose = False,
 ) -> None:
@@ -201,6 +208,8 @@ def evaluate(
     check_video(reference)
     if person is not None:
         check_video(person)
+    if phones is not None and not audio:
+        raise InputError("--phones: only with --audio")
     with needed_packages():
         from export.evaluate import evaluate as run_evaluate
         from export.evaluate import to_table
@@ -210,6 +219,8 @@ def evaluate(
             out,
             reference,
             person=person,
+            audio=audio,
+            phones=phones,
             on_progress=lambda stage, done: on_progress(stage, round(100 * done), 100),
         )
     if json:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,6 +24,7 @@ from engine.timing import AUDIO_RATE_HZ, MEL_RATE_HZ
 from export import metrics, sync
 from export.border import Border
 from export.evaluation_report import EvaluationReport, to_json, to_table
+from export.lips_report import lips_report
 from export.seam import SeamScore
 
 if TYPE_CHECKING:
@@ -64,6 +66,8 @@ def evaluate(
     reference_path: Path | str,
     *,
     person: Path | str | None = None,
+    audio: bool = False,
+    phones: Path | None = None,
     on_progress: Progress | None = None,
     max_frames: int | None = None,
 ) -> EvaluationReport:
@@ -73,6 +77,8 @@ def evaluate(
         out_path: the dub.
         reference_path: the real video, of the same size.
         person: another real clip of the same person, of any size, to compare faces with.
+        audio: also how well the mouth moves to speech, `EvaluationReport.lips`.
+        phones: file with the times of the output's sounds, see `export.phones`; only with `audio`.
         on_progress: called with the stage, in words, and the part of the whole that is done, 0..1.
         max_frames: look only at so many frames from the start of the output.
 
@@ -80,6 +86,7 @@ def evaluate(
         MediaError: a file cannot be read, the sizes differ, or no frames are of the same moment.
         NoFaceError: the reference shows no face in any compared frame, or the person's clip none at all.
         AssetError: the face tracking models are missing or wrong.
+        InputError: `phones` cannot be read.
         ValueError: `max_frames` is not positive.
     """
     if max_frames is not None and max_frames < 1:
@@ -97,6 +104,8 @@ def evaluate(
     meters = _Meters(metrics.FrameScores(distance), Border(reference.track.landmarks), likeness)
     _compare(out, reference, np.where(usable, partner, -1), meters, tell)
     report = _report(meters, out, reference, partner, usable, notes + more)
+    if audio:
+        report = _with_lips(report, out, reference, phones)
     tell("done", 1.0)
     return report
 
@@ -292,6 +301,17 @@ def _report(
         aperture_lag_reference_ms=lag_ms if (likeness or 0.0) >= sync.MIN_CORRELATION else None,
         notes=tuple(notes),
     )
+
+
+def _with_lips(
+    report: EvaluationReport, out: _Clip, reference: _Clip, phones: Path | None
+) -> EvaluationReport:
+    ours, real = ((one.path, one.track.landmarks, one.times_s) for one in (out, reference))
+    try:
+        lips, more = lips_report(ours, real, phones)
+    except NoFaceError as error:
+        return msgspec.structs.replace(report, notes=(*report.notes, f"lips: {error}"))
+    return msgspec.structs.replace(report, lips=lips, notes=(*report.notes, *more))
 
 
 def _identity(likeness: "Likeness | None") -> dict[str, Any]:

@@ -3,6 +3,9 @@
 import msgspec
 from rich.table import Table
 
+from export.lips_report import ROWS as LIP_ROWS
+from export.lips_report import LipReport
+
 # name, unit, digits, the value of a perfect dub
 ROWS = (
     ("face_psnr_db", "dB", 2, "100"),
@@ -82,6 +85,7 @@ class EvaluationReport(msgspec.Struct, frozen=True, kw_only=True):
         aperture_correlation_reference: Pearson's r of the output's opening with the reference's, same moment.
         aperture_lag_reference_ms: the output's mouth against the reference's; positive = late.
         notes: one line for each thing that could not be measured, or that limits a number.
+        lips: how well the mouth moves to speech; only if it is asked for.
     """
 
     frames: int
@@ -121,6 +125,7 @@ class EvaluationReport(msgspec.Struct, frozen=True, kw_only=True):
     aperture_correlation_reference: float | None
     aperture_lag_reference_ms: float | None
     notes: tuple[str, ...]
+    lips: LipReport | None = None
 
 
 def to_json(report: EvaluationReport) -> str:
@@ -138,6 +143,11 @@ def to_table(report: EvaluationReport) -> Table:
     for name, unit, digits, perfect in ROWS:
         value = getattr(report, name)
         table.add_row(name, "-" if value is None else f"{value:.{digits}f}", unit, perfect)
+    if report.lips is not None:
+        for name, unit, digits, perfect in LIP_ROWS:
+            value = getattr(report.lips, name)
+            shown = "-" if value is None else f"{value:.{digits}f}"
+            table.add_row(f"lips: {name}", shown, unit, perfect)
     shown = {True: "yes", False: "no", None: "-"}[report.seam_within_source]
     table.add_row("seam_within_source", shown, "", "yes")
     for name in ("frames_unpaired", "frames_without_face", "frames_face_lost"):

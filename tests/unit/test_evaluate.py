@@ -39,7 +39,7 @@ REQUIRED = [
 def report(**changes: object) -> EvaluationReport:
     values: dict[str, object] = dict.fromkeys(EvaluationReport.__struct_fields__, 0.5)
     values |= {name: 3 for name in values if name.startswith("frames")}
-    values |= {"notes": (), "identity_similarity": None, "seam_within_source": False}
+    values |= {"notes": (), "identity_similarity": None, "seam_within_source": False, "lips": None}
     return EvaluationReport(**(values | changes))  # type: ignore[arg-type]
 
 
@@ -111,7 +111,7 @@ def test_table_shows_every_number_and_note() -> None:
     assert "33.46" in text
     assert "perceptual: no network" in text
     for name in EvaluationReport.__struct_fields__:
-        assert name in text or name in {"frames", "seconds", "notes"}
+        assert name in text or name in {"frames", "seconds", "notes", "lips"}
 
 
 @pytest.mark.parametrize(("value", "shown"), [(True, "yes"), (False, "no"), (None, "-")])
