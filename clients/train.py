@@ -134,6 +134,28 @@ def audio(
     give(ctx, f"{out} is written", report, json)
 
 
+@train.command()
+def sync(
+    ctx: typer.Context,
+    data: Data,
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE.safetensors", help="What to write.")],
+    steps: Steps = None,
+    seed: Seed = 0,
+    json: Json = None,
+    verbose: Verbose = False,
+) -> None:
+    """Learn to judge whether a mouth fits its sound; for scores only."""
+    check_data(data)
+    check_ending(out, (".safetensors",))
+    check_place(out)
+    check_report(json, out)
+    with needed_packages():
+        from export.jobs_sync import train_sync
+    with console_of(ctx).progress() as on_progress:
+        report = train_sync(data, out, steps=steps, seed=seed, on_progress=on_progress)
+    give(ctx, f"{out} is written", report, json)
+
+
 def check_data(data: Path, *, folder: bool = False) -> None:
     """Refuse footage that is not there; a training set passes unless only a `folder` will do.
 
