@@ -12,6 +12,7 @@ import numpy as np
 
 from engine.actor.pack import ActorPack
 from engine.arrays import F32, U8
+from engine.composite.bend import bend, bend_frame, displacement
 from engine.composite.blend import border_window, match_colour, paste
 from engine.errors import ActorPackError, NoFaceError
 from engine.expression.audio import LOOK_AHEADS_MS, STYLE_SIZE, AudioToExpression
@@ -54,7 +55,8 @@ class DebugPictures:
 
     Attributes:
         square: the crop, in the frame; pose: in crop px; expression: float32 [E], as drawn.
-        source, rendered, matched: uint8 [S, S, 3], the crop before, as drawn, and with the frame's light.
+        source, rendered, matched: uint8 [S, S, 3], the crop bent to the expression, as drawn, and with the
+            frame's light.
         alpha: float32 [S, S], how much of it shows.
     """
 
@@ -170,7 +172,11 @@ class Dubber:
         source = read_square(image, square, self._colour, size)
         if source is None:
             return None
-        pose = crop_pose(state.pose, square, size)
+        pose, neutral = crop_pose(state.pose, square, size), self._renderer.neutral
+        if self._speech is not None:
+            shift = displacement(self._renderer.model, neutral, state.expression, expression, pose, size)
+            bend_frame(image, square, shift * np.float32(level))
+            source = np.asarray(bend(source, shift), np.uint8)
         self._renderer.render(source, pose, expression, out=self._out)
         window = border_window(size)
         mask, alpha = self._out.mask * window, self._out.alpha * window

@@ -6,12 +6,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from export.prior_net import within_reach
 from export.render_batch import Batch
 
 MOUTH_WEIGHT, GRADIENT_WEIGHT, TEXTURE_WEIGHT, TEMPORAL_WEIGHT, PERCEPTUAL_WEIGHT = 3.0, 4.0, 0.3, 1.0, 0.15
-ALPHA_WEIGHT, ALPHA_MOVED_WEIGHT, ALPHA_MOUTH_WEIGHT, ALPHA_SMOOTH_WEIGHT = 0.015, 0.075, 0.3, 0.5
-STILL_PX, MOVED_PX = 0.5, 2.5  # skin of a source that is off by less may show; by more, must not
+ALPHA_WEIGHT, ALPHA_MOUTH_WEIGHT, ALPHA_SMOOTH_WEIGHT = 0.005, 0.3, 0.5
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
 
@@ -40,8 +38,7 @@ def render_loss(
     """L1 in the hole, more on the mouth, on gradients, on the texture's plain colours, and on motion.
 
     Both the picture and what a viewer sees of it over the source are held to the target. Alpha is held to as
-    little as that allows (real skin is the best skin), to smoothness, to 1 on the lips, and to 1 where the
-    source's skin is elsewhere: of all movements of a place, alpha covers all but the rarest fifth.
+    little as that allows (real skin is the best skin), to smoothness, and to 1 on the lips.
 
     Args:
         drawn: what the renderer made.
@@ -51,7 +48,7 @@ def render_loss(
     """
     target, mouth, hole = batch.target, batch.mouth, (batch.mask > 0).to(drawn.picture.dtype)
     seen = drawn.over(batch.source)
-    loss = _alpha_loss(drawn.alpha, batch, hole)
+    loss = _alpha_loss(drawn.alpha, hole, mouth)
     for picture in (drawn.picture, seen):
         error = (picture - target).abs()
         loss = loss + 0.5 * (_mean(error, hole) + MOUTH_WEIGHT * _mean(error, mouth))
@@ -65,21 +62,16 @@ def render_loss(
         )
     if perceptual is not None:
         every = 2 if pairs else 1  # a neighbour says little that is new, and this term costs the most
-        composite = (drawn.picture * hole + target * (1 - hole)).clamp(0, 1)
+        composite = (seen * hole + target * (1 - hole)).clamp(0, 1)
         ours, theirs = (around_mouth(image[::every] * 2 - 1, mouth[::every]) for image in (composite, target))
         loss = loss + PERCEPTUAL_WEIGHT * perceptual(ours, theirs).mean()
     return loss
 
 
-def _alpha_loss(alpha: Tensor, batch: Batch, hole: Tensor) -> Tensor:
-    wanted = ((batch.moved_px - STILL_PX) / (MOVED_PX - STILL_PX)).clamp(0, 1) * within_reach(batch.mask)
+def _alpha_loss(alpha: Tensor, hole: Tensor, mouth: Tensor) -> Tensor:
     across, down = alpha.diff(dim=-1).abs().mean(), alpha.diff(dim=-2).abs().mean()
-    return (
-        ALPHA_WEIGHT * _mean(alpha, hole)
-        + ALPHA_MOVED_WEIGHT * _mean((wanted - alpha).clamp(min=0), hole)
-        + ALPHA_MOUTH_WEIGHT * _mean(1 - alpha, batch.mouth)
-        + ALPHA_SMOOTH_WEIGHT * (across + down)
-    )
+    little = ALPHA_WEIGHT * _mean(alpha, hole) + ALPHA_MOUTH_WEIGHT * _mean(1 - alpha, mouth)
+    return little + ALPHA_SMOOTH_WEIGHT * (across + down)
 
 
 def around_mouth(pictures: Tensor, mouth: Tensor) -> Tensor:

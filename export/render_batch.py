@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engine.arrays import F32
+from engine.composite.bend import bend, displacement, travel
 from engine.face.model import LANDMARKS, LIPS, FaceModel, Pose, aperture
-from engine.render.mask import FEATHER_CM, MARGIN_CM, hull, soft_mask
+from engine.render.mask import ALPHA_STEEPNESS, FEATHER_CM, MARGIN_CM, hull, soft_mask
 from engine.render.raster import UvMap, rasterise
 from export.dataset import FaceClip
-from export.repose import displacement, repose
 
 WIDER_CM = 0.15  # how much wider than filmed a mouth may be bent open: what is inside cannot be invented
 LEAST_QUALITY, BEST_QUALITY = 35, 95  # of compression
+ALIKE_PX, ALIKE_TURN, ALIKE_SCALE = 14.0, 0.12, 0.06
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Noise:
         compression: how often the source and the reference are compressed.
         jaw_cm: of the source's jaw, beside that of the frame it is taken from.
         spoken: how often the expression is partly what the sound says.
+        borrowed: how often the source's skin is another frame's.
     """
 
     expression: float = 0.0
@@ -43,6 +45,7 @@ class Noise:
     compression: float = 0.0
     jaw_cm: float = 0.0
     spoken: float = 0.0
+    borrowed: float = 0.0
 
 
 TRAINING_NOISE = Noise(
@@ -55,6 +58,7 @@ TRAINING_NOISE = Noise(
     compression=0.3,
     jaw_cm=0.3,
     spoken=0.15,
+    borrowed=0.6,
 )
 NO_NOISE = Noise()
 
@@ -64,7 +68,8 @@ class Sample(NamedTuple):
 
     Attributes:
         clip, frame: which; reference: the frame shown as a reference.
-        other: the frame whose mouth the source shows; None: the source is the frame itself.
+        other: the frame whose mouth the source showed before it was bent to the target's; None: the source is
+            the frame itself.
         look: samples of the same number share light and compression.
     """
 
@@ -85,13 +90,14 @@ class Look:
     quality: int | None
     jaw_cm: float
     spoken: float
+    borrowed: bool
 
     @classmethod
     def random(cls, noise: Noise, rng: np.random.Generator) -> "Look":
         """Draw one."""
         gain = 1 + noise.colour * rng.standard_normal() + noise.colour / 2 * rng.standard_normal(3)
         drift = 1 + noise.colour / 2 * rng.standard_normal(3)
-        compressed, spoken = rng.uniform(size=2) < (noise.compression, noise.spoken)
+        compressed, spoken, borrowed = rng.uniform(size=3) < (noise.compression, noise.spoken, noise.borrowed)
         return cls(
             gain.astype(np.float32),
             (noise.light * rng.standard_normal(2)).astype(np.float32),
@@ -99,6 +105,7 @@ class Look:
             int(rng.integers(LEAST_QUALITY, BEST_QUALITY)) if compressed else None,
             noise.jaw_cm * rng.standard_normal(),
             float(rng.uniform(0.3, 1)) if spoken else 0.0,
+            bool(borrowed),
         )
 
     def light(self, picture: F32) -> F32:
@@ -124,10 +131,9 @@ class Batch:
     Attributes:
         clips: which clip each sample is of.
         target: [B, 3, S, S], what a viewer should see.
-        source: [B, 3, S, S], the frame to be dubbed: perhaps with another mouth, and compressed.
+        source: [B, 3, S, S], the frame to be dubbed, bent to the target's expression, perhaps compressed.
         reference: [B, 3, S, S], the person in another frame.
         uv: [B, S, S, 2]; covered, mask, mouth: [B, 1, S, S]; mouth is a soft weight of the lips.
-        moved_px: [B, 1, S, S], how far what the source shows is from where the target shows it.
     """
 
     clips: list[int]
@@ -138,7 +144,6 @@ class Batch:
     covered: Tensor
     mask: Tensor
     mouth: Tensor
-    moved_px: Tensor
 
     def to(self, device: torch.device) -> "Batch":
         """The same on a device."""
@@ -210,7 +215,6 @@ def make_batch(
         torch.from_numpy(np.stack([shot.uv_map.layer >= 0 for shot in shots])[:, None].astype(np.float32)),
         torch.from_numpy(np.stack([shot.mask for shot in shots])[:, None]),
         torch.from_numpy(np.stack([shot.mouth for shot in shots])[:, None]),
-        torch.from_numpy(np.stack([shot.moved_px for shot in shots])[:, None]),
     )
 
 
@@ -222,7 +226,6 @@ class _Shot:
     uv_map: UvMap
     mask: F32
     mouth: F32
-    moved_px: F32
 
 
 def _shoot(
@@ -230,20 +233,62 @@ def _shoot(
 ) -> _Shot:
     tracked, pose = clip.expression[sample.frame], clip.pose(sample.frame)
     expression = _spoken(clip, sample.frame, model, look)
-    filmed = target = source = look.light(clip.crops[sample.frame].astype(np.float32) / 255)
-    seen, wanted = _skin(clip, model, tracked, pose), _skin(clip, model, expression, pose)
-    moved_px = np.zeros(filmed.shape[:2], np.float32)
+    target = look.light(clip.crops[sample.frame].astype(np.float32) / 255)
     if expression is not tracked:
-        target = source = repose(filmed, seen, wanted)
-    if sample.other is not None:
-        shown = _skin(clip, model, _with_jaw(clip.expression[sample.other], model, look.jaw_cm), pose)
-        source = repose(filmed, seen, shown)
-        displaced = displacement(len(filmed), wanted, shown)
-        moved_px = np.hypot(displaced[..., 0], displaced[..., 1])
-    reference = look.reference_gain * clip.crops[sample.reference].astype(np.float32) / 255
+        target = _bent(target, clip, model, tracked, expression, pose)
     uv_map, mask, mouth = geometry(clip, sample.frame, model, noise, rng, expression)
-    inputs = look.compress(source), look.compress(np.minimum(reference, 1))
-    return _Shot(target, *inputs, uv_map, mask, mouth, moved_px)
+    source = target
+    if sample.other is not None:
+        source = _there_and_back(target, clip, sample, model, expression, noise, look, rng)
+        if look.borrowed and _alike(pose, clip.pose(sample.other)):
+            source = _borrowed(source, clip, sample, model, expression, mask, look)
+    reference = look.reference_gain * clip.crops[sample.reference].astype(np.float32) / 255
+    return _Shot(target, look.compress(source), look.compress(np.minimum(reference, 1)), uv_map, mask, mouth)
+
+
+def _bent(picture: F32, clip: FaceClip, model: FaceModel, shown: F32, wanted: F32, pose: Pose) -> F32:
+    shift = displacement(model, clip.neutral, shown, wanted, pose, len(picture))
+    return np.asarray(bend(picture, shift), np.float32)
+
+
+def _there_and_back(
+    target: F32,
+    clip: FaceClip,
+    sample: Sample,
+    model: FaceModel,
+    expression: F32,
+    noise: Noise,
+    look: Look,
+    rng: np.random.Generator,
+) -> F32:
+    """The target with another mouth, bent to the target's again, with the tracker's error in between."""
+    pose = clip.pose(sample.frame)
+    other = clip.expression[sample.frame if sample.other is None else sample.other]
+    shown = _with_jaw(other, model, look.jaw_cm)
+    error = noise.expression * rng.standard_normal(model.expressions).astype(np.float32)
+    there = _bent(target, clip, model, expression, shown, pose)
+    return _bent(there, clip, model, shown + error, expression, pose)
+
+
+def _borrowed(
+    around: F32, clip: FaceClip, sample: Sample, model: FaceModel, expression: F32, mask: F32, look: Look
+) -> F32:
+    """Inside the mask the skin of another frame, with that frame's folds, bent to the target."""
+    other = sample.frame if sample.other is None else sample.other
+    before = _skin(clip, model, clip.expression[other], clip.pose(other))
+    after = _skin(clip, model, expression, clip.pose(sample.frame))
+    skin = bend(look.light(clip.crops[other].astype(np.float32) / 255), travel(before, after, len(mask)))
+    share = np.minimum(mask * ALPHA_STEEPNESS, 1)[..., None]
+    return np.asarray(skin * share + around * (1 - share), np.float32)
+
+
+def _alike(one: Pose, other: Pose) -> bool:
+    """Whether two heads stand so alike that bending one frame gives the other."""
+    moved_px = float(np.hypot(*(one.translation_px - other.translation_px)[:2]))
+    turned = float(np.abs(one.rotation - other.rotation).max())
+    return (
+        moved_px < ALIKE_PX and turned < ALIKE_TURN and abs(one.scale_px / other.scale_px - 1) < ALIKE_SCALE
+    )
 
 
 def _skin(clip: FaceClip, model: FaceModel, expression: F32, pose: Pose) -> F32:

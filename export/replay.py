@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from engine.arrays import F32
+from engine.arrays import F32, U8
+from engine.composite.bend import bend, displacement
 from engine.face.model import FaceModel
 from export.dataset import FaceClip
 from export.render_batch import Batch, Sample
@@ -30,13 +31,20 @@ def with_other_expressions(
 ) -> tuple[FaceClip, list[Sample]]:
     """Some of these frames of a clip with other expressions, and samples of them all.
 
-    The source of each shows the frame's own mouth, as it does when somebody is dubbed.
+    The source of each is the frame, bent to its new expression, as it is when somebody is dubbed.
     """
     rows = np.append(rng.choice(frames, count), reference)
     shown = frames_of(clip, rows)
-    other = other_expressions(clip.expression[frames], model, count, rng)
-    shown = replace(shown, expression=np.append(other, shown.expression[-1:], axis=0), spoken=None)
+    other = np.append(other_expressions(clip.expression[frames], model, count, rng), shown.expression[-1:], 0)
+    bent = np.stack([_bent(shown, index, other[index], model) for index in range(len(rows))])
+    shown = replace(shown, crops=bent, expression=other, spoken=None)
     return shown, [Sample(0, index, count, look=index) for index in range(count)]
+
+
+def _bent(clip: FaceClip, index: int, wanted: F32, model: FaceModel) -> U8:
+    size = clip.crops.shape[1]
+    shift = displacement(model, clip.neutral, clip.expression[index], wanted, clip.pose(index), size)
+    return np.asarray(bend(clip.crops[index], shift), np.uint8)
 
 
 def drift(prior: Prior, teacher: Prior, batch: Batch, texture: Tensor) -> Tensor:

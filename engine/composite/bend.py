@@ -1,0 +1,101 @@
+"""Bending the source's skin to the target's expression, so that real skin may show beside the drawn mouth.
+
+When the lips say something else, cheeks, jaw and chin are elsewhere too, but they are the same skin. The mesh
+tells how far each place has to go; the frame itself is bent by that, inside the mask, at its own resolution.
+The renderer's alpha then has to cover only what bending cannot give: the lips, the inner mouth, new folds.
+Skin moves with the mesh; what lies beyond it (neck, collar) follows less and less, and the mask's edge stays.
+"""
+
+import cv2
+import numpy as np
+
+from engine.arrays import F32, U8, Array
+from engine.face.model import LANDMARKS, FaceModel, Pose
+from engine.image.resize import Square, inside
+from engine.image.yuv import I420
+from engine.render.mask import FEATHER_CM, MARGIN_CM, hull, soft_mask
+
+CELL_PX = 4  # the displacement is solved on a grid this coarse
+NEAR_SHARE, FAR_SHARE = 0.02, 0.05  # sigmas, of the picture's side: between vertices; beyond the mesh
+FAR_WEIGHT = 0.08
+FADE = 4e-3  # weight against which the displacement fades to nothing far from the mesh
+STILL_PX = 0.05  # less than that is no movement
+
+
+def displacement(model: FaceModel, neutral: F32, shown: F32, wanted: F32, pose: Pose, size_px: int) -> F32:
+    """Where each pixel comes from when a face that shows one expression is bent to another.
+
+    Args:
+        model: the face model.
+        neutral: float32 [V, 3], the person's, extended.
+        shown: float32 [E], what the picture shows.
+        wanted: float32 [E], what it is bent to.
+        pose: of the head in the crop.
+        size_px: side of the crop.
+
+    Returns:
+        float32 [S, S, 2] px, relative to the pixel itself; 0 outside the mask.
+    """
+    before, after = (model.vertices(neutral, e, pose)[:LANDMARKS, :2] for e in (shown, wanted))
+    cells = max(8, size_px // CELL_PX)
+    field = _field(before, after, size_px, cells)
+    ratio = cells / size_px
+    corners, margin, feather = hull(model, neutral, wanted, pose), MARGIN_CM, FEATHER_CM
+    scale = pose.scale_px * ratio
+    field *= soft_mask(corners * np.float32(ratio), margin * scale, feather * scale, cells, cells)[..., None]
+    return np.asarray(cv2.resize(field, (size_px, size_px), interpolation=cv2.INTER_LINEAR), np.float32)
+
+
+def travel(before: F32, after: F32, size_px: int) -> F32:
+    """As `displacement`, for points [N, 2] px that go from one place to another, and without a mask."""
+    field = _field(before, after, size_px, max(8, size_px // CELL_PX))
+    return np.asarray(cv2.resize(field, (size_px, size_px), interpolation=cv2.INTER_LINEAR), np.float32)
+
+
+def _field(before: F32, after: F32, size_px: int, cells: int) -> F32:
+    """Movement [cells, cells, 2] px, known at the points, smoothed between and faded beyond them."""
+    sums = np.zeros((cells, cells, 3), np.float32)
+    place = np.floor(after * (cells / size_px)).astype(int)
+    within = ((place >= 0) & (place < cells)).all(1)
+    values = np.concatenate([before - after, np.ones((len(after), 1), np.float32)], 1)
+    np.add.at(sums, (place[within, 1], place[within, 0]), values[within])
+    sums /= np.maximum(sums[..., 2:], 1)  # one vote a cell, however dense the mesh is there
+    near, far = (
+        cv2.GaussianBlur(sums, (0, 0), share * cells, borderType=cv2.BORDER_CONSTANT)
+        for share in (NEAR_SHARE, FAR_SHARE)
+    )
+    total = near + FAR_WEIGHT * far
+    return np.asarray(total[..., :2] / (total[..., 2:] + FADE), np.float32)
+
+
+def bend(picture: Array, shift: F32) -> Array:
+    """A picture [H, W] or [H, W, C], uint8 or float32, bent; pixels that do not move are its own.
+
+    Args:
+        picture: what is bent.
+        shift: float32 [H, W, 2] px.
+    """
+    columns = shift[..., 0] + np.arange(picture.shape[1], dtype=np.float32)
+    rows = shift[..., 1] + np.arange(picture.shape[0], dtype=np.float32)[:, None]
+    return np.asarray(cv2.remap(picture, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+
+
+def bend_frame(image: I420, square: Square, shift: F32) -> None:
+    """Bend a crop's square of a frame, in place, at the frame's own resolution.
+
+    Args:
+        image: the frame; outside the moved pixels it keeps its bytes.
+        square: of the crop; even-aligned.
+        shift: float32 [S, S, 2], in px of the crop.
+    """
+    part = inside(square, image.width, image.height)
+    if part is None or np.abs(shift).max() < STILL_PX:
+        return
+    for plane, step in ((image.y, 1), (image.u, 2), (image.v, 2)):
+        side = square.side_px // step
+        scaled = cv2.resize(shift, (side, side), interpolation=cv2.INTER_LINEAR) * (side / len(shift))
+        top, left = (part.y - square.y) // step, (part.x - square.x) // step
+        y, x = part.y // step, part.x // step
+        area: U8 = plane[y : -(-(part.y + part.height) // step), x : -(-(part.x + part.width) // step)]
+        height, width = area.shape
+        area[:] = bend(area, scaled[top : top + height, left : left + width])
