@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.experiments import speed
-from benchmarks.experiments.plan import COMPARED, NO_ALPHA, NO_MATCH, PRIOR, SCRATCH, by_clip
+from benchmarks.experiments.plan import AS_SHOWN, COMPARED, NO_MATCH, PRIOR, SCRATCH, by_clip
 from benchmarks.experiments.schema import PHOTO_S, Row, Scores, Study
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")  # Okabe and Ito, 2008
@@ -108,7 +108,7 @@ def parts_of(rows: Sequence[Row]) -> dict[str, dict[str, Scores]]:
             ways.setdefault(name, {})[one.clip] = row.scores
     for row in rows:
         if row.condition.variant == PRIOR:
-            for name in (NO_ALPHA, NO_MATCH):
+            for name in (AS_SHOWN, NO_MATCH):
                 if name in row.also:
                     ways.setdefault(name, {})[row.condition.clip] = row.also[name]
     return ways

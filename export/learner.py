@@ -27,9 +27,9 @@ from export.perceptual import MIN_SIDE_PX, Perceptual, load_perceptual
 from export.prior_assets import load_prior
 from export.prior_net import TIERS
 from export.render_batch import (
-    NO_NOISE,
     TRAINING_NOISE,
     Batch,
+    Noise,
     Sample,
     make_batch,
 )
@@ -45,6 +45,7 @@ WARM_UP = 20  # steps: Adam's first ones move every weight by the whole rate, wh
 REPLAY_SHARE, REPLAY_WEIGHT = 0.5, 0.5
 HELD_OUT_SHARE, MIN_FRAMES = 0.1, 8
 CHECK_EVERY, CHECK_FRAMES, PATIENCE = 20, 12, 4
+HELD_OUT_NOISE = Noise(borrowed=1.0)  # other skin: what is drawn is judged, not what is copied
 PHOTO_NOISE = replace(TRAINING_NOISE, expression=0.15, shift_px=1.0, scale=0.01, colour=0.06)
 
 
@@ -353,8 +354,9 @@ class _Learner:
 
     def _held_out_batch(self) -> Batch:
         frames = self.held_out[:: max(1, len(self.held_out) // CHECK_FRAMES)]
-        samples = [Sample(0, int(frame), int(frame)) for frame in frames]
-        batch = make_batch([self.holdout], samples, self.model, NO_NOISE, np.random.default_rng(0))
+        pairs = enumerate(zip(frames, np.roll(frames, len(frames) // 2), strict=True))
+        samples = [Sample(0, int(frame), int(frame), int(other), look) for look, (frame, other) in pairs]
+        batch = make_batch([self.holdout], samples, self.model, HELD_OUT_NOISE, np.random.default_rng(0))
         reference = torch.from_numpy(self.clip.crops[self.reference] / np.float32(255)).permute(2, 0, 1)
         return replace(batch, reference=reference.expand(len(frames), -1, -1, -1)).to(self.device)
 

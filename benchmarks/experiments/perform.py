@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 from benchmarks.experiments.footage import Footage
 from benchmarks.experiments.priors import KnownPrior
 from benchmarks.experiments.schema import Check, Condition, Row
-from benchmarks.experiments.score import SHOWN, Judge, score
+from benchmarks.experiments.score import DRAWN, Judge, score
 from engine.face.model import FaceModel
 from export import learner
 from export.learner import Learned, LearnOptions, learn
@@ -85,7 +85,7 @@ class Workshop:
             utc_time=now.strftime("%Y-%m-%dT%H:%M:%SZ"),
             commit=self.commit,
             load=load,
-            scores=scores.pop(SHOWN, None),
+            scores=scores.pop(DRAWN, None),
             also=scores,
             curve=recorder.curve,
         )

@@ -8,7 +8,7 @@ from benchmarks.experiments.schema import PHOTO_S, Bar, Condition, Row
 
 PHOTO_STEPS = 80  # what `livedub adapt` learns one picture in; more is never given to one
 PRIOR, COMPARED, SCRATCH = "prior", "compared prior", "scratch"
-NO_ALPHA, NO_MATCH, OTHER_MOUTH = "without learned alpha", "without colour match", "source with another mouth"
+AS_SHOWN, NO_MATCH, OTHER_MOUTH = "as shown, with alpha", "without colour match", "over another frame's skin"
 
 Conditions = Generator[Condition, Row | None, None]
 

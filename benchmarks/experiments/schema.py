@@ -49,7 +49,7 @@ class Scores(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Means over the scored held-out frames; the face is the stable crop of the lower face.
 
     Attributes:
-        face_psnr_db, face_ssim: of the whole crop, composited with the learned alpha.
+        face_psnr_db, face_ssim: of the whole crop, the drawn picture pasted all over the soft mask.
         mouth_psnr_db, mouth_ssim: of the box around the lips.
         mouth_lmd_px: distance of the 40 lip landmarks, tracked in the drawn and in the real frame, for a face
             of 256 px.
@@ -98,7 +98,7 @@ class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         utc_time: when it began.
         commit: of the code; a "+" says that it was changed since.
         load: average of the machine over the minute before.
-        scores: at the end, of what a viewer would see; None for a run that ended once its curve was done.
+        scores: at the end, of what was drawn; None for a run that ended once its curve was done.
         also: the same with other ways of compositing, by name.
         curve: on the way, if the condition asks for it.
     """

@@ -9,7 +9,7 @@ import pytest
 from benchmarks import plots
 from benchmarks.common import summarise
 from benchmarks.experiments import data, parts, scale, speed
-from benchmarks.experiments.plan import COMPARED, NO_ALPHA, PRIOR, SCRATCH, Plan, seconds_text
+from benchmarks.experiments.plan import AS_SHOWN, COMPARED, PRIOR, SCRATCH, Plan, seconds_text
 from benchmarks.experiments.schema import (
     PHOTO_S,
     Bar,
@@ -35,7 +35,7 @@ METADATA = Metadata(
 )  # fmt: skip
 
 
-ALSO = {NO_ALPHA: Scores(face_psnr_db=29.0)}
+ALSO = {AS_SHOWN: Scores(face_psnr_db=29.0)}
 
 
 def row(condition: Condition, face: float = 30.0, **changes: Any) -> Row:
@@ -242,11 +242,11 @@ def test_the_text_names_rows_races_and_bars() -> None:
 
 def test_compositing_is_one_of_the_parts() -> None:
     rows = [
-        row(PLAN.condition("long", 4), also={NO_ALPHA: Scores(face_psnr_db=29.0)}),
+        row(PLAN.condition("long", 4), also={AS_SHOWN: Scores(face_psnr_db=29.0)}),
         row(PLAN.condition("long", 4, "without network stage", without=["network stage"]), 28.0),
         row(PLAN.condition("long", 4, SCRATCH), 20.0),
     ]
-    assert list(plots.parts_of(rows)) == ["without network stage", "without the prior", NO_ALPHA]
+    assert list(plots.parts_of(rows)) == ["without network stage", "without the prior", AS_SHOWN]
 
 
 @pytest.mark.parametrize("suite", ["data", "speed", "parts", "scale"])

@@ -13,7 +13,7 @@ from benchmarks.experiments import data, parts, speed
 from benchmarks.experiments.__main__ import main
 from benchmarks.experiments.options import Options, footage_folder, results_folder
 from benchmarks.experiments.perform import Workshop, learn_options
-from benchmarks.experiments.plan import NO_ALPHA, NO_MATCH, OTHER_MOUTH, PRIOR, SCRATCH
+from benchmarks.experiments.plan import AS_SHOWN, NO_MATCH, OTHER_MOUTH, PRIOR, SCRATCH
 from benchmarks.experiments.quick import toy_workshop
 from benchmarks.experiments.schema import PHOTO_S, Condition, Study, decode_study
 from benchmarks.experiments.study import conduct
@@ -51,7 +51,7 @@ def test_a_study_is_written_with_its_picture(done: tuple[Study, Path, Lines]) ->
     for row in study.rows:
         assert row.scores is not None
         assert 10 < (row.scores.face_psnr_db or 0) < 60
-        assert set(row.also) == {NO_ALPHA, NO_MATCH, OTHER_MOUTH}
+        assert set(row.also) == {AS_SHOWN, NO_MATCH, OTHER_MOUTH}
         assert row.wall_s > 0
     assert lines[0] == "toy, 4 s, prior: 2 steps"
 
