@@ -98,10 +98,24 @@ def study_of(
 def write(study: LipStudy, folder: Path) -> None:
     """The study and its pictures."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / NAME).write_bytes(msgspec.json.format(msgspec.json.encode(study), indent=1) + b"\n")
+    (folder / NAME).write_text(_lines(study))
     lips_plots.draw_look_aheads(study, folder / "lips.png")
     if study.traces:
         lips_plots.draw_traces(study, folder / "lips_traces.png")
+
+
+def _lines(study: LipStudy) -> str:
+    """The study as JSON, one row on a line."""
+    parts = []
+    for name in study.__struct_fields__:
+        value = getattr(study, name)
+        if isinstance(value, list) and value:
+            rows = (msgspec.json.encode(one).decode() for one in value)
+            text = "[\n  " + ",\n  ".join(rows) + "\n ]"
+        else:
+            text = msgspec.json.encode(value).decode()
+        parts.append(f' "{name}": {text}')
+    return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
 def _voices(model: Path | None, look_aheads_ms: Sequence[int]) -> list[lips_rows.Voice]:

@@ -18,7 +18,7 @@ PANELS: Mapping[str, tuple[str, tuple[float, float] | None]] = {
     "lve_mm": ("lip vertex error, mm", None),
     "recall": ("real closures: recall, dashed precision", None),
 }
-DPI = 80
+DPI = 75
 METADATA = {"Software": None}  # so that equal studies make equal files
 REAL, SAID = "black", COLOURS[1]
 

@@ -8,7 +8,8 @@ constant (another neutral) has the same scores, but for `lve_mm`, which says so 
 Closures. A mouth is closed where its opening is at most 0.15 of the range, or 1.5 mm if that is more, above
 its own rest. Rest is its 1st percentile, but not more than 1 mm above the neutral's: a mouth that never
 closes is not at rest where it is narrowest. The range is from the 1st to the 95th percentile: of the real
-mouth where there is one, else its own. A closure is a run of closed moments.
+mouth where there is one, else its own. A closure is a run of closed moments. On real footage (1600 moments
+in some 70 clips at which lips were narrowest) these fall into two groups, which part there.
 """
 
 from collections.abc import Sequence
@@ -28,8 +29,8 @@ from export.training_set import PackedClip
 MM_PER_UNIT = 10.0
 LOW, HIGH = 1.0, 95.0  # percentiles of an opening: rest, and wide open
 HIGHEST_REST_CM = 0.1
-CLOSED_CM = 0.15  # that much is closed for any mouth, as in training
-CLOSED_SHARE = 0.15  # real people in footage then close 1.5 times a second of speech, as p b m f v come
+CLOSED_CM = 0.15  # that much is closed for any mouth
+CLOSED_SHARE = 0.15  # of the range
 SMALLEST_RANGE_CM = 0.05  # a mouth that moves less is not judged
 SPEED_SPAN_S = 0.08  # speeds are over two frames at 25 Hz, so that a tracker's noise weighs less
 BEFORE_S, AFTER_S = 0.04, 0.02  # lips meet up to so long before a sound begins, and part after its end
