@@ -8,9 +8,9 @@ and against the real picture (self-reenactment). Two variables of the environmen
 where the video is of the actor, best with frames that the actor was not adapted on. Without them the prior's
 mean texture is drawn on made-up heads: times are right, losses only those against f32, and milder.
 
-int8 is an experiment (`export.quantise`): calibrated on the first third of the frames, measured on the rest.
-What OpenVINO does on a CPU without AMX can be seen on one that has it with ONEDNN_MAX_CPU_ISA set to
-AVX512_CORE_VNNI.
+int8 takes the actor's own ranges; where there are none, those of the first third of the frames, which are not
+measured. What OpenVINO does on a CPU without AMX can be seen on one that has it with ONEDNN_MAX_CPU_ISA set
+to AVX512_CORE_VNNI.
 """
 
 import os
@@ -25,7 +25,15 @@ from benchmarks.common import Settings, measure, results_of, summarise
 from benchmarks.schema import Result
 from engine.actor.pack import ActorPack, read_pack
 from engine.arrays import F32, U8
-from engine.backends import Network, Precision, available, backend_names, load_network, with_weights
+from engine.backends import (
+    Network,
+    Precision,
+    available,
+    backend_names,
+    load_network,
+    quantised,
+    with_weights,
+)
 from engine.composite.blend import border_window, match_colour
 from engine.errors import AssetError
 from engine.face.model import LANDMARKS, FaceModel, Pose, load_face_model
@@ -34,15 +42,15 @@ from engine.media import open_video
 from engine.render.canvas import empty_canvas, fill_canvas, split_picture
 from engine.render.mask import FEATHER_CM, MARGIN_CM, hull, soft_mask
 from engine.render.raster import rasterise
-from engine.render.renderer import INPUT, OUTPUT, prior_graph
+from engine.render.renderer import EXACT, INPUT, OUTPUT, RANGES, prior_graph
 from export.metrics import psnr_db, ssim
+from export.quantise import measure_ranges
 
 SUITE = "precision"
 ACTOR, VIDEO = "LIVEDUB_BENCH_ACTOR", "LIVEDUB_BENCH_VIDEO"
 DEADLINE_MS = 40.0  # of a frame at 25 per second
 CALIBRATION = 16  # canvases that the integers' ranges are taken from
 FRAMES = 32  # that losses are measured on
-INTEGER = {"onnxruntime": ("f32",), "openvino": ("f32", "bf16")}  # what the rest of an int8 graph runs in
 
 Distance = Callable[[U8, U8], float]
 
@@ -70,13 +78,11 @@ class Variant:
 
     backend: str
     precision: Precision
-    integer: bool
 
     @property
     def name(self) -> str:
         """For tables: the backend and what it computes in."""
-        rest = "" if self.precision == "f32" else f"+{self.precision}"
-        return f"{self.backend} {f'int8{rest}' if self.integer else self.precision}"
+        return f"{self.backend} {self.precision}"
 
 
 def run(settings: Settings) -> list[Result]:
@@ -91,7 +97,7 @@ def run(settings: Settings) -> list[Result]:
     graph = prior_graph("cpu") if actor is None else with_weights(prior_graph("cpu"), actor.weights)
     calibration, frames = (2, 2) if settings.quick else (CALIBRATION, FRAMES)
     shots = _shots(actor, calibration + frames)
-    integer = _quantised(graph, shots[:calibration])
+    integers = _quantised(actor, graph, shots[:calibration])
     shots = shots[calibration:] or shots
     exact = load_network(graph, backend="onnxruntime", precision="f32")
     wanted = [_shown(exact, shot) for shot in shots]
@@ -99,7 +105,9 @@ def run(settings: Settings) -> list[Result]:
     results = []
     for variant in chosen:
         network = load_network(
-            integer if variant.integer else graph, backend=variant.backend, precision=variant.precision
+            integers if variant.precision == "int8" else graph,
+            backend=variant.backend,
+            precision=variant.precision,
         )
         results += _measured(variant, network, shots, wanted, distance, settings)
         print(f"  {variant.name}: {results[-1].name} {results[-1].p50:.2f}", file=sys.stderr)
@@ -110,13 +118,10 @@ def _variants(backend: str | None) -> Iterator[Variant]:
     if backend is not None and backend not in backend_names():
         raise ValueError(f"unknown backend '{backend}'; known: {', '.join(backend_names())}")
     for status in available():
-        if status.name not in INTEGER or not status.available or backend not in (None, status.name):
-            continue
-        for precision in status.precisions:
-            yield Variant(status.name, precision, integer=False)
-        for precision in status.precisions:
-            if precision in INTEGER[status.name]:
-                yield Variant(status.name, precision, integer=True)
+        wanted = status.name != "reference" if backend is None else status.name == backend
+        if status.available and wanted:
+            for precision in status.precisions:
+                yield Variant(status.name, precision)
 
 
 def _measured(
@@ -133,7 +138,6 @@ def _measured(
     parameters: dict[str, str | int | float] = {
         "backend": variant.backend,
         "precision": variant.precision,
-        "int8": int(variant.integer),
         "onednn_max_cpu_isa": os.environ.get("ONEDNN_MAX_CPU_ISA", ""),
     }
     results = results_of(
@@ -182,10 +186,11 @@ def _shown(network: Network, shot: Shot) -> U8:
     return np.asarray(np.rint(mixed), np.uint8)
 
 
-def _quantised(graph: bytes, shots: list[Shot]) -> bytes:
-    from export.quantise import quantise
-
-    return quantise(graph, [{INPUT: shot.canvas} for shot in shots])
+def _quantised(actor: ActorPack | None, graph: bytes, shots: list[Shot]) -> bytes:
+    ranges = actor.extras.get(RANGES) if actor else None
+    if ranges is None:
+        ranges = measure_ranges(graph, [shot.canvas for shot in shots])
+    return quantised(graph, ranges, EXACT)
 
 
 def _perceptual() -> Distance | None:

@@ -21,7 +21,7 @@ State = Literal["ok", "missing", "optional"]
 
 MIN_FREE_GB = 1.0
 NVIDIA_LIMIT_S = 10
-_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
+_FLAGS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 _SIGNS: dict[State, str] = {"ok": "[green]ok[/green]", "missing": "[red]missing[/red]", "optional": "-"}
 
 
@@ -111,7 +111,8 @@ def _cpu() -> Finding:
     model, flags = cpu_info()
     known = " ".join(flag for flag in _FLAGS if flag in flags)
     found = f"{model or platform.machine()}: {known or 'no instruction sets known'}"
-    return Finding("cpu", "ok", f"{found}; fastest precision {fastest_precision(flags)}")
+    fastest = fastest_precision(flags, ("bf16", "int8"))
+    return Finding("cpu", "ok", f"{found}; fastest precision {fastest}")
 
 
 def _backends() -> list[Finding]:

@@ -1,95 +1,78 @@
-"""A renderer's network in 8-bit integers: static quantisation, calibrated on canvases of an actor.
+"""What a renderer's network in 8-bit integers needs of an actor: the range of every tensor that is rounded.
 
-Every convolution gets its weights as int8, one scale per filter, and its input as uint8, one scale per
-tensor, in the form that both ONNX Runtime and OpenVINO run with integer instructions (QuantizeLinear and
-DequantizeLinear around the operator). Weights alone in 8 bits would make the file smaller and nothing faster.
-
-An experiment: measured by `benchmarks precision`, not used at run time.
+Measured in float32 on canvases as the renderer fills them: the actor's own frames, half of them with other
+expressions and in other light, for a dub shows what the footage did not. `engine.backends.quantised` makes
+integers of it when the pack is opened.
 """
 
-import logging
-import tempfile
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Iterator
 
-from engine.arrays import Array
-from engine.backends.onnxruntime_cpu import import_onnxruntime
+import numpy as np
 
-HEAD = "net.head.weight"  # its output is the picture
-QUIET = logging.ERROR  # the library asks for a preparation that these graphs do not need
+from engine.actor.pack import ActorPack
+from engine.arrays import F32, U8, Array
+from engine.backends import default_backend, load_network, rounded_tensors, with_outputs
+from engine.face.model import load_face_model
+from engine.render.renderer import EXACT, INPUT, RANGES, Renderer, renderer_graph
+from export.dataset import FaceClip
+from export.replay import with_other_expressions
+
+CANVASES = 16
+LIGHT = (0.6, 1.4)  # gain of the frames that are shown in other light
+NARROWEST = 1e-4  # width of a range: of a tensor that never changes, too
 
 
-def quantise(
-    model: bytes, canvases: Iterable[Mapping[str, Array]], *, keep: Collection[str] = (HEAD,)
-) -> bytes:
-    """Quantise a graph's convolutions.
+def calibrate(pack: ActorPack, clip: FaceClip, *, seed: int = 0) -> dict[str, Array]:
+    """Ranges for int8 of an adapted actor, the same for the same arguments on one machine.
 
     Args:
-        model: serialized ONNX graph in float32.
-        canvases: inputs by name, of one actor; a dozen show the range of every tensor.
-        keep: names of weights whose convolutions stay in float32.
+        pack: the actor; its extras are not used.
+        clip: frames that the actor was learned from, at least one.
+        seed: of the other expressions and light.
 
     Returns:
-        The serialized graph, with the same inputs and outputs.
+        `engine.render.renderer.RANGES` for the pack's `extras`: float32 [N, 2], 400 bytes.
 
     Raises:
-        BackendUnavailable: onnxruntime is not installed.
-        ValueError: there is no canvas, or a name to keep is none of a convolution's weights.
+        ActorPackError: the pack belongs to another prior than this livedub's.
+        BackendUnavailable: there is no inference library.
     """
-    import_onnxruntime()  # before anything of it, so that it stays silent
-    import onnx
-    from onnxruntime import quantization
-
-    proto = onnx.load_model_from_string(model)
-    left = _nodes(proto, keep)
-    feeds = list(canvases)
-    if not feeds:
-        raise ValueError("quantisation needs at least one canvas")
-    level = logging.root.level
-    logging.root.setLevel(max(level, QUIET))
-    try:
-        with tempfile.TemporaryDirectory(prefix="livedub-quantise-") as folder:
-            out = Path(folder) / "quantised.onnx"
-            quantization.quantize_static(
-                proto,
-                out,
-                _reader(feeds),
-                quant_format=quantization.QuantFormat.QDQ,
-                op_types_to_quantize=["Conv"],
-                nodes_to_exclude=left,
-                per_channel=True,
-                activation_type=quantization.QuantType.QUInt8,
-                weight_type=quantization.QuantType.QInt8,
-                extra_options={"DedicatedQDQPair": False, "QuantizeBias": False},
-            )
-            return out.read_bytes()
-    finally:
-        logging.root.setLevel(level)
+    graph = renderer_graph(pack)
+    canvases = _canvases(pack, graph, clip, np.random.default_rng(seed))
+    return {RANGES: measure_ranges(graph, canvases)}
 
 
-def _nodes(proto: Any, weights: Collection[str]) -> list[str]:
-    """Names of the convolutions that these weights belong to."""
-    found = {node.input[1]: node.name for node in proto.graph.node if node.op_type == "Conv"}
-    unknown = sorted(set(weights) - found.keys())
-    if unknown:
-        raise ValueError(f"no convolution has weights named {unknown}")
-    return [found[name] for name in weights]
+def measure_ranges(graph: bytes, canvases: Iterable[F32]) -> F32:
+    """Least and greatest values over canvases [1, S, S, C + 7] of a renderer's graph: float32 [N, 2].
+
+    Raises:
+        ValueError: there is no canvas.
+        BackendUnavailable: there is no inference library.
+    """
+    names = rounded_tensors(graph, EXACT)
+    network = load_network(with_outputs(graph, names), backend=default_backend(), precision="f32")
+    low, high = np.full(len(names), np.inf), np.full(len(names), -np.inf)
+    for canvas in canvases:
+        tensors = network.run({INPUT: canvas}).values()
+        low = np.minimum(low, [tensor.min() for tensor in tensors])
+        high = np.maximum(high, [tensor.max() for tensor in tensors])
+    if not np.isfinite(low).all():
+        raise ValueError("ranges need at least one canvas")
+    return np.stack([low, np.maximum(high, low + NARROWEST)], axis=1).astype(np.float32)
 
 
-def _reader(feeds: Sequence[Mapping[str, Array]]) -> Any:
-    """What the library reads its calibration from."""
-    from onnxruntime.quantization import CalibrationDataReader
+def _canvases(pack: ActorPack, graph: bytes, clip: FaceClip, rng: np.random.Generator) -> Iterator[F32]:
+    """Each is good until the next."""
+    model, half = load_face_model(), CANVASES // 2
+    renderer = Renderer(pack, load_network(graph, backend=default_backend(), precision="f32"), model)
+    mask = np.empty((renderer.size_px, renderer.size_px), np.float32)
+    for row in np.linspace(0, len(clip) - 1, half).round().astype(int):
+        yield renderer.canvas(clip.crops[row], clip.pose(row), clip.expression[row], mask)
+    others, _ = with_other_expressions(clip, np.arange(len(clip)), 0, model, half, rng)
+    for row in range(half):
+        crop = _lit(others.crops[row], rng.uniform(*LIGHT))
+        yield renderer.canvas(crop, others.pose(row), others.expression[row], mask)
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
-        """One canvas after the other."""
 
-        def __init__(self) -> None:
-            self._left: Iterator[Mapping[str, Array]] = iter(feeds)
-
-        def get_next(self) -> dict[str, Array] | None:
-            """The next canvas, or None at the end."""
-            following = next(self._left, None)
-            return None if following is None else dict(following)
-
-    return Reader()
+def _lit(crop: U8, gain: float) -> U8:
+    return np.asarray(np.clip(crop * gain, 0, 255), np.uint8)

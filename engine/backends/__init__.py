@@ -2,16 +2,20 @@
 
 from engine.backends.graph import weights_of, with_weights
 from engine.backends.network import Network, Precision, TensorSpec
+from engine.backends.quantised import quantised, rounded_tensors, with_outputs
 from engine.backends.registry import (
+    PRECISIONS,
     BackendStatus,
     WantedPrecision,
     available,
     backend_names,
+    choose_precision,
     default_backend,
     load_network,
 )
 
 __all__ = [
+    "PRECISIONS",
     "BackendStatus",
     "Network",
     "Precision",
@@ -19,8 +23,12 @@ __all__ = [
     "WantedPrecision",
     "available",
     "backend_names",
+    "choose_precision",
     "default_backend",
     "load_network",
+    "quantised",
+    "rounded_tensors",
     "weights_of",
+    "with_outputs",
     "with_weights",
 ]

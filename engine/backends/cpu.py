@@ -1,12 +1,16 @@
 """What this machine's CPU can do, as far as the choice of a precision needs it."""
 
+from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 
 from engine.backends.network import Precision
 
 _CPU_INFO = Path("/proc/cpuinfo")
-_FAST_BF16 = frozenset({"avx512_bf16", "amx_bf16"})
+_FASTEST_FIRST: tuple[tuple[Precision, frozenset[str]], ...] = (
+    ("bf16", frozenset({"avx512_bf16", "amx_bf16"})),
+    ("int8", frozenset({"avx512_vnni", "avx_vnni"})),
+)
 
 
 def parse_cpu_info(text: str) -> tuple[str, frozenset[str]]:
@@ -32,9 +36,13 @@ def cpu_info() -> tuple[str, frozenset[str]]:
         return "", frozenset()
 
 
-def fastest_precision(flags: frozenset[str]) -> Precision:
-    """Precision in which a CPU with these flags runs convolutions fastest.
+def fastest_precision(flags: frozenset[str], offered: Collection[Precision]) -> Precision:
+    """Which of the precisions offered a CPU with these flags runs convolutions fastest in.
 
-    Emulated bfloat16 is 2.4 to 4.7 times slower than float32, so unknown means float32.
+    Emulated bfloat16 is 2.4 to 4.7 times slower than float32, and 8-bit integers without their instructions
+    are no faster, so unknown means float32.
     """
-    return "bf16" if flags & _FAST_BF16 else "f32"
+    for precision, needs in _FASTEST_FIRST:
+        if precision in offered and flags & needs:
+            return precision
+    return "f32"

@@ -21,11 +21,13 @@ class Graph:
         model: the bytes; self-contained.
         inputs: in the graph's order, without weights.
         outputs: in the graph's order.
+        integer: whether it says itself what to compute in 8-bit integers.
     """
 
     model: bytes
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    integer: bool
 
 
 def describe(model: bytes) -> Graph:
@@ -34,12 +36,13 @@ def describe(model: bytes) -> Graph:
     Raises:
         ValueError: `model` is not a serialized ONNX graph, or is not complete in itself.
     """
-    graph = _parse(model).graph
+    graph = parse(model).graph
     weights = {tensor.name for tensor in graph.initializer}
     return Graph(
         model=model,
         inputs=tuple(_spec(value) for value in graph.input if value.name not in weights),
         outputs=tuple(_spec(value) for value in graph.output),
+        integer=any(node.op_type == "QuantizeLinear" for node in graph.node),
     )
 
 
@@ -51,7 +54,7 @@ def weights_of(model: bytes) -> dict[str, Array]:
     """
     from onnx import numpy_helper
 
-    return {tensor.name: numpy_helper.to_array(tensor).copy() for tensor in _parse(model).graph.initializer}
+    return {tensor.name: numpy_helper.to_array(tensor).copy() for tensor in parse(model).graph.initializer}
 
 
 def with_weights(model: bytes, tensors: Mapping[str, Array]) -> bytes:
@@ -71,7 +74,7 @@ def with_weights(model: bytes, tensors: Mapping[str, Array]) -> bytes:
     """
     from onnx import numpy_helper
 
-    proto = _parse(model)
+    proto = parse(model)
     initializers = {tensor.name: tensor for tensor in proto.graph.initializer}
     unknown = sorted(tensors.keys() - initializers.keys())
     if unknown:
@@ -97,7 +100,12 @@ def _converted(name: str, new: Array, shape: Sequence[int], dtype: np.dtype[np.g
     return converted.reshape(new.shape)
 
 
-def _parse(model: bytes) -> "onnx.ModelProto":
+def parse(model: bytes) -> "onnx.ModelProto":
+    """Read a serialized graph.
+
+    Raises:
+        ValueError: `model` is not a serialized ONNX graph, or is not complete in itself.
+    """
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 

@@ -17,9 +17,9 @@ import numpy as np
 from engine.arrays import Array
 from engine.errors import BackendError
 
-Precision = Literal[
-    "f32", "bf16"
-]  # what the multiplications are rounded to; tensors are always as in `TensorSpec`
+# What the multiplications are rounded to; tensors are always as in `TensorSpec`. For int8 a graph itself says
+# which of them are, and to what: see `quantised`.
+Precision = Literal["f32", "bf16", "int8"]
 
 
 @dataclass(frozen=True)

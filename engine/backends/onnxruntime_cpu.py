@@ -1,16 +1,18 @@
-"""ONNX Runtime on the CPU: runs everywhere, float32."""
+"""ONNX Runtime on the CPU: runs everywhere, in float32 or 8-bit integers."""
 
 import os
 from collections.abc import Sequence
 from types import ModuleType
 
 from engine.arrays import Array
+from engine.backends.cpu import cpu_info, fastest_precision
 from engine.backends.graph import Graph
-from engine.backends.network import CheckedNetwork, library_errors
+from engine.backends.network import CheckedNetwork, Precision, library_errors
 from engine.errors import BackendUnavailable
 
 NAME = "onnxruntime"
 _PROVIDER = "CPUExecutionProvider"
+_INT8: tuple[Precision, ...] = ("int8",)
 _ONLY_FATAL = 4  # errors are raised too; onnxruntime's log severity
 
 
@@ -43,15 +45,26 @@ def version() -> str:
     return str(import_onnxruntime().__version__)
 
 
+def adds_integers_exactly(flags: frozenset[str]) -> bool:
+    """Whether sums of 8-bit products stay what they are on a CPU with these flags.
+
+    On x86 without instructions for them, the library adds pairs as int16, which clips them (ONNX Runtime's
+    documentation, "Quantize ONNX models", on "U8S8").
+    """
+    return "sse2" not in flags or fastest_precision(flags, _INT8) == "int8"
+
+
 class OnnxRuntimeNetwork(CheckedNetwork):
     """A graph in one ONNX Runtime session.
 
     Threads do not spin while they wait: between two frames the CPU belongs to the codec.
     """
 
-    def __init__(self, graph: Graph, threads: int) -> None:
+    def __init__(self, graph: Graph, threads: int, precision: Precision) -> None:
         onnxruntime = import_onnxruntime()
-        super().__init__(NAME, "f32", graph.inputs, graph.outputs)
+        if precision == "int8" and not adds_integers_exactly(cpu_info()[1]):
+            raise BackendUnavailable(f"backend '{NAME}' needs a CPU with VNNI for int8; use f32, or openvino")
+        super().__init__(NAME, precision, graph.inputs, graph.outputs)
         self._errors = _error_types()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads

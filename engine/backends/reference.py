@@ -5,7 +5,7 @@ from typing import cast
 
 from engine.arrays import Array
 from engine.backends.graph import Graph
-from engine.backends.network import CheckedNetwork, library_errors
+from engine.backends.network import CheckedNetwork, Precision, library_errors
 from engine.errors import BackendUnavailable
 
 NAME = "reference"
@@ -27,13 +27,13 @@ def version() -> str:
 
 
 class ReferenceNetwork(CheckedNetwork):
-    """A graph evaluated by numpy in float32, on one thread."""
+    """A graph evaluated by numpy on one thread: in float32, with integers as the graph says."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, precision: Precision) -> None:
         version()
         from onnx.reference import ReferenceEvaluator
 
-        super().__init__(NAME, "f32", graph.inputs, graph.outputs)
+        super().__init__(NAME, precision, graph.inputs, graph.outputs)
         with library_errors(NAME, "opening a graph", _ERRORS):
             self._evaluator = ReferenceEvaluator(graph.model)
 

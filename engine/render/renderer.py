@@ -11,8 +11,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engine.arrays import F32, U8, check_array
-from engine.backends import Network, default_backend, load_network, with_weights
+from engine.arrays import F32, U8, Array, check_array
+from engine.backends import (
+    Network,
+    WantedPrecision,
+    choose_precision,
+    default_backend,
+    load_network,
+    quantised,
+    with_weights,
+)
 from engine.errors import ActorPackError
 from engine.face.model import ASSET as FACE_MODEL_ASSET
 from engine.face.model import FaceModel, Pose, load_face_model
@@ -34,6 +42,8 @@ PRIOR_ASSETS = {"cpu": "prior_cpu.onnx"}
 INPUT, OUTPUT = "canvas", "picture"
 PICTURE_CHANNELS = 4  # red, green, blue, alpha
 WEIGHTS = "net."  # how the names of the graph's learned tensors begin
+EXACT = ("net.head.weight",)  # the convolution that makes the picture is never rounded to 8 bits
+RANGES = "int8.ranges"  # extra of an actor pack: float32 [N, 2] for `quantised`, keeping `EXACT`
 
 
 @dataclass(frozen=True)
@@ -91,11 +101,23 @@ class Renderer:
         """
         check_array("source", source, (self.size_px, self.size_px, 3), np.uint8)
         check_array("expression", expression, (self.model.expressions,), np.float32)
+        canvas = self.canvas(source, pose, expression, out.mask)
+        self._network.run_into({INPUT: canvas}, {OUTPUT: self._picture})
+        self._split(self._picture[0], out.mask, out.rgb, out.alpha)
+
+    def canvas(self, source: U8, pose: Pose, expression: F32, mask_out: F32) -> F32:
+        """What the network is given to draw a frame: float32 [1, S, S, C + 7], good until the next call.
+
+        Args:
+            source: as for `render`.
+            pose: as for `render`.
+            expression: as for `render`.
+            mask_out: float32 [S, S], the caller's; the soft mask is written to it.
+        """
         vertices = self.model.vertices(self.neutral, expression, pose)
         corners = hull(self.model, self.neutral, expression, pose)
-        self._fill_canvas(vertices, corners, pose.scale_px, source, out.mask)
-        self._network.run_into({INPUT: self._canvas}, {OUTPUT: self._picture})
-        self._split(self._picture[0], out.mask, out.rgb, out.alpha)
+        self._fill_canvas(vertices, corners, pose.scale_px, source, mask_out)
+        return self._canvas
 
     def _fill_canvas(self, vertices: F32, corners: F32, scale_px: float, source: U8, mask_out: F32) -> None:
         margin, feather, size = MARGIN_CM * scale_px, FEATHER_CM * scale_px, self.size_px
@@ -109,19 +131,49 @@ class Renderer:
             fill_canvas(texture, rasterise(*mesh), mask_out, source, canvas)
 
 
-def open_renderer(actor: "ActorPack", backend: str | None = None, *, threads: int = 1) -> Renderer:
+def open_renderer(
+    actor: "ActorPack",
+    backend: str | None = None,
+    *,
+    threads: int = 1,
+    precision: WantedPrecision = "auto",
+) -> Renderer:
     """Open an actor on this machine.
 
     Args:
         actor: the pack.
         backend: "openvino", "onnxruntime" or "reference"; None takes the best one installed.
         threads: of the network.
+        precision: of the network; `auto` is the backend's fastest on this CPU, int8 only with a pack that
+            has ranges for it.
 
     Raises:
-        ActorPackError: the pack belongs to another face model or prior than this livedub's.
-        BackendUnavailable: that backend is not installed or not known.
+        ActorPackError: the pack belongs to another face model or prior than this livedub's, is damaged, or
+            lacks the ranges for int8.
+        BackendUnavailable: that backend is not installed, or has not this precision.
+        ValueError: no backend or precision of that name is known.
     """
     model = load_face_model()
+    graph = renderer_graph(actor)
+    name = backend or default_backend()
+    ranges = actor.extras.get(RANGES)
+    integers = None if ranges is None else _integers(graph, ranges)
+    chosen = choose_precision(name, precision, integers=integers is not None)
+    if chosen == "int8":
+        if integers is None:
+            raise ActorPackError("the actor pack has no ranges for int8: run `livedub adapt` again")
+        graph = integers
+    network = load_network(graph, backend=name, threads=threads, precision=chosen)
+    _check_shapes(actor, model, network)
+    return Renderer(actor, network, model, reference=name == "reference")
+
+
+def renderer_graph(actor: "ActorPack") -> bytes:
+    """An actor's network in float32, serialized ONNX: the prior with the actor's weights.
+
+    Raises:
+        ActorPackError: the pack belongs to another face model or prior than this livedub's, or is damaged.
+    """
     if actor.manifest.tier not in PRIOR_ASSETS:
         raise ActorPackError(
             f"this livedub has no renderer of tier {actor.manifest.tier!r}; it has: {', '.join(PRIOR_ASSETS)}"
@@ -135,13 +187,19 @@ def open_renderer(actor: "ActorPack", backend: str | None = None, *, threads: in
     if strange := [name for name in actor.weights if not name.startswith(WEIGHTS)]:
         raise ActorPackError(f"the actor pack changes what is no weight of the renderer: {strange[0]}")
     try:
-        graph = with_weights(prior_graph(actor.manifest.tier), actor.weights)
+        return with_weights(prior_graph(actor.manifest.tier), actor.weights)
     except ValueError as error:
         raise ActorPackError(f"the actor pack's weights do not fit the renderer: {error}") from error
-    name = backend or default_backend()
-    network = load_network(graph, backend=name, threads=threads)
-    _check_shapes(actor, model, network)
-    return Renderer(actor, network, model, reference=name == "reference")
+
+
+def _integers(graph: bytes, ranges: Array) -> bytes:
+    """The graph in 8-bit integers; made also where it is not used: damage shows on every machine."""
+    try:
+        return quantised(graph, ranges, EXACT)
+    except (ValueError, TypeError) as error:
+        raise ActorPackError(
+            f"the actor pack's ranges for int8 are damaged ({error}): run `livedub adapt` again"
+        ) from error
 
 
 def _check_shapes(actor: "ActorPack", model: FaceModel, network: Network) -> None:

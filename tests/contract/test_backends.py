@@ -1,13 +1,24 @@
 """Every backend and precision against the reference evaluator, on graphs with our own operators."""
 
 from collections.abc import Iterator
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 
 from engine.arrays import Array
-from engine.backends import Network, Precision, backend_names, load_network
+from engine.backends import (
+    Network,
+    Precision,
+    backend_names,
+    cpu,
+    load_network,
+    quantised,
+    rounded_tensors,
+    with_outputs,
+)
+from engine.backends.onnxruntime_cpu import adds_integers_exactly
 from tests.support import networks
 
 
@@ -25,8 +36,16 @@ TOLERANCES: dict[tuple[str, Precision, str], Tolerance] = {
     ("openvino", "f32", "recurrent"): Tolerance(2e-6, 1e-6),  # 2.4e-7, 1.7e-7
     ("openvino", "bf16", "picture"): Tolerance(4e-2, 3.2e-3),  # 2.3e-2, 2.6e-3 (52 dB)
     ("openvino", "bf16", "recurrent"): Tolerance(2e-2, 7e-3),  # 8.1e-3, 4.3e-3
+    # Against the same integers in the reference. A sum on the edge of two steps falls to either side, and
+    # after some layers that is as much as rounding itself: compare ROUNDED. One alone is exact, see below.
+    ("onnxruntime", "int8", "picture"): Tolerance(1.5e-1, 2e-2),  # 7.5e-2, 1.4e-2
+    ("openvino", "int8", "picture"): Tolerance(1.5e-1, 2e-2),  # 8.7e-2, 1.4e-2
 }
-RUNS: list[tuple[str, Precision]] = [("onnxruntime", "f32"), ("openvino", "f32"), ("openvino", "bf16")]
+# int8 against f32: deep networks of random weights, on noise, are the worst case; test_renderer has pictures.
+ROUNDED = Tolerance(1.5e-1, 2e-2)  # 1.2e-1, 1.5e-2
+CALIBRATION_SEEDS = range(100, 104)  # never those of a test
+FLOATS: list[tuple[str, Precision]] = [("onnxruntime", "f32"), ("openvino", "f32"), ("openvino", "bf16")]
+RUNS: list[tuple[str, Precision]] = [*FLOATS, ("onnxruntime", "int8"), ("openvino", "int8")]
 PICTURE: dict[str, tuple[int, ...]] = {"x": (1, 23, 48, 48)}
 STEP: dict[str, tuple[int, ...]] = {"x": (1, 12), "state": (1, 16)}
 CASES: dict[str, tuple[str, bytes, dict[str, tuple[int, ...]]]] = {
@@ -47,7 +66,36 @@ SMALL = networks.unet(size_px=32, widths=(8, 16), batch="B")
 @pytest.fixture(params=RUNS, ids=IDS)
 def run(request: pytest.FixtureRequest) -> tuple[str, Precision]:
     chosen: tuple[str, Precision] = request.param
+    if chosen == ("onnxruntime", "int8") and not adds_integers_exactly(cpu.cpu_info()[1]):
+        pytest.skip("this CPU has no VNNI")
     return chosen
+
+
+@cache
+def integers(model: bytes, shapes: tuple[tuple[str, tuple[int, ...]], ...]) -> bytes:
+    """A graph in integers, calibrated on noise."""
+    names = rounded_tensors(model)
+    network = load_network(with_outputs(model, names), backend="onnxruntime", precision="f32")
+    feeds = [networks.feeds_for(dict(shapes), seed) for seed in CALIBRATION_SEEDS]
+    found = [list(network.run(one).values()) for one in feeds]
+    low = [min(tensor.min() for tensor in tensors) for tensors in zip(*found, strict=True)]
+    high = [max(tensor.max() for tensor in tensors) for tensors in zip(*found, strict=True)]
+    return quantised(model, np.stack([low, high], axis=1).astype(np.float32))
+
+
+@cache
+def oracle(case: str, precision: Precision) -> dict[str, Array]:
+    """What the reference gives for one of the cases."""
+    _, model, shapes = CASES[case]
+    return load_network(prepared(model, precision, shapes), backend="reference").run(feeds_of(case))
+
+
+def feeds_of(case: str) -> dict[str, Array]:
+    return networks.feeds_for(CASES[case][2], seed=7)
+
+
+def prepared(model: bytes, precision: Precision, shapes: dict[str, tuple[int, ...]]) -> bytes:
+    return integers(model, tuple(shapes.items())) if precision == "int8" else model
 
 
 def test_every_backend_but_the_oracle_is_compared() -> None:
@@ -59,10 +107,39 @@ def test_every_backend_but_the_oracle_is_compared() -> None:
 def test_agrees_with_the_reference(run: tuple[str, Precision], case: str, threads: int) -> None:
     backend, precision = run
     kind, model, shapes = CASES[case]
-    feeds = networks.feeds_for(shapes, seed=7)
-    want = load_network(model, backend="reference").run(feeds)
-    got = load_network(model, backend=backend, precision=precision, threads=threads).run(feeds)
-    bound = TOLERANCES[backend, precision, kind]
+    if precision == "int8" and kind != "picture":
+        assert rounded_tensors(model) == ()  # nothing to make integers of
+        return
+    graph = prepared(model, precision, shapes)
+    got = load_network(graph, backend=backend, precision=precision, threads=threads).run(feeds_of(case))
+    want = oracle(case, "int8" if precision == "int8" else "f32")
+    assert_near(got, want, TOLERANCES[backend, precision, kind])
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if CASES[case][0] == "picture"])
+@pytest.mark.parametrize("backend", ["reference", "onnxruntime", "openvino"])
+def test_integers_are_near_what_they_round(backend: str, case: str) -> None:
+    if backend == "onnxruntime" and not adds_integers_exactly(cpu.cpu_info()[1]):
+        pytest.skip("this CPU has no VNNI")
+    _, model, shapes = CASES[case]
+    graph = prepared(model, "int8", shapes)
+    got = load_network(graph, backend=backend, precision="int8").run(feeds_of(case))
+    want = oracle(case, "f32")
+    assert any((got[name] != want[name]).any() for name in want)
+    assert_near(got, want, ROUNDED)
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_one_convolution_in_integers_is_exact(backend: str) -> None:
+    if backend == "onnxruntime" and not adds_integers_exactly(cpu.cpu_info()[1]):
+        pytest.skip("this CPU has no VNNI")
+    _, model, shapes = CASES["toolbox"]
+    graph = prepared(model, "int8", shapes)
+    got = load_network(graph, backend=backend, precision="int8").run(feeds_of("toolbox"))
+    assert_near(got, oracle("toolbox", "int8"), Tolerance(1e-6, 1e-7))  # 1.8e-7, 2.5e-8
+
+
+def assert_near(got: dict[str, Array], want: dict[str, Array], bound: Tolerance) -> None:
     assert list(got) == list(want)
     for name, array in want.items():
         error = np.abs(got[name] - array)
@@ -78,11 +155,11 @@ def test_two_forms_of_the_recurrent_step_are_one_function() -> None:
     np.testing.assert_allclose(fused["next"], plain["next"], atol=1e-6)
 
 
-def test_fed_back_state_does_not_drift(run: tuple[str, Precision]) -> None:
-    backend, precision = run
-    oracle = load_network(networks.gru(), backend="reference")
+@pytest.mark.parametrize(("backend", "precision"), FLOATS)
+def test_fed_back_state_does_not_drift(backend: str, precision: Precision) -> None:
+    exact = load_network(networks.gru(), backend="reference")
     network = load_network(networks.gru(), backend=backend, precision=precision)
-    want, got = (list(_unrolled(n, steps=100)) for n in (oracle, network))
+    want, got = (list(_unrolled(n, steps=100)) for n in (exact, network))
     bound = 2e-6 if precision == "f32" else 3e-2  # worst of 12 seeds: 3.0e-7 and 9.4e-3
     assert max(np.abs(a - b).max() for a, b in zip(want, got, strict=True)) <= bound
 
@@ -100,6 +177,7 @@ def test_two_runs_are_bit_equal(run: tuple[str, Precision], threads: int) -> Non
     backend, precision = run
     model, shapes = CASES["unet"][1:]
     feeds = networks.feeds_for(shapes)
+    model = prepared(model, precision, shapes)
     network = load_network(model, backend=backend, precision=precision, threads=threads)
     first = network.run(feeds)["y"]
     network.run(networks.feeds_for(shapes, seed=1))
@@ -110,8 +188,9 @@ def test_two_runs_are_bit_equal(run: tuple[str, Precision], threads: int) -> Non
 
 def test_batch_rows_are_strangers(run: tuple[str, Precision]) -> None:
     backend, precision = run
-    network = load_network(SMALL, backend=backend, precision=precision)
-    x = networks.feeds_for({"x": (3, 23, 32, 32)})["x"]
+    shape = (3, 23, 32, 32)
+    network = load_network(prepared(SMALL, precision, {"x": shape}), backend=backend, precision=precision)
+    x = networks.feeds_for({"x": shape})["x"]
     beside = x.copy()
     beside[[0, 2]] = np.nan
     np.testing.assert_array_equal(network.run({"x": beside})["y"][1], network.run({"x": x})["y"][1])
@@ -119,8 +198,9 @@ def test_batch_rows_are_strangers(run: tuple[str, Precision]) -> None:
 
 def test_batch_length_may_change_between_calls(run: tuple[str, Precision]) -> None:
     backend, precision = run
-    network = load_network(SMALL, backend=backend, precision=precision)
-    x = networks.feeds_for({"x": (3, 23, 32, 32)})["x"]
+    shape = (3, 23, 32, 32)
+    network = load_network(prepared(SMALL, precision, {"x": shape}), backend=backend, precision=precision)
+    x = networks.feeds_for({"x": shape})["x"]
     whole = network.run({"x": x})["y"]
     bound = TOLERANCES[backend, precision, "picture"].max_abs
     for row in range(3):
@@ -132,7 +212,7 @@ def test_batch_length_may_change_between_calls(run: tuple[str, Precision]) -> No
 def test_results_belong_to_the_caller_and_feeds_stay_as_they_were(run: tuple[str, Precision]) -> None:
     backend, precision = run
     model, shapes = CASES["unet narrow"][1:]
-    network = load_network(model, backend=backend, precision=precision)
+    network = load_network(prepared(model, precision, shapes), backend=backend, precision=precision)
     feeds = networks.feeds_for(shapes)
     before = feeds["x"].copy()
     first = network.run(feeds)["y"]
@@ -144,11 +224,12 @@ def test_results_belong_to_the_caller_and_feeds_stay_as_they_were(run: tuple[str
     np.testing.assert_array_equal(network.run(feeds)["y"], kept)
 
 
-def test_an_input_passed_through_is_not_the_callers_array(run: tuple[str, Precision]) -> None:
+@pytest.mark.parametrize(("backend", "precision"), FLOATS)
+def test_an_input_passed_through_is_not_the_callers_array(backend: str, precision: Precision) -> None:
     builder = networks.GraphBuilder(0)
     builder.node("Identity", ["x"], "y")
     model = builder.finish({"x": (1, 4)}, {"y": (1, 4)})
-    network = load_network(model, backend=run[0], precision=run[1])
+    network = load_network(model, backend=backend, precision=precision)
     x = np.arange(4, dtype=np.float32)[None]
     result = network.run({"x": x})["y"]
     np.testing.assert_array_equal(result, x)
@@ -160,7 +241,7 @@ def test_any_memory_layout_is_read_right(run: tuple[str, Precision], view: str) 
     backend, precision = run
     model, shapes = CASES["unet narrow"][1:]
     x = networks.feeds_for(shapes)["x"]
-    network = load_network(model, backend=backend, precision=precision)
+    network = load_network(prepared(model, precision, shapes), backend=backend, precision=precision)
     want = network.run({"x": x})["y"]
     if view == "channels last":
         given = np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
@@ -172,8 +253,8 @@ def test_any_memory_layout_is_read_right(run: tuple[str, Precision], view: str) 
     np.testing.assert_array_equal(network.run({"x": given})["y"], want)
 
 
-def test_run_into_writes_the_same_values(run: tuple[str, Precision]) -> None:
-    backend, precision = run
+@pytest.mark.parametrize(("backend", "precision"), FLOATS)
+def test_run_into_writes_the_same_values(backend: str, precision: Precision) -> None:
     network = load_network(networks.gru(), backend=backend, precision=precision)
     feeds = networks.feeds_for(STEP)
     want = network.run(feeds)

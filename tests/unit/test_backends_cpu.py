@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.backends import cpu
+from engine.backends import Precision, cpu
 
 TWO_CPUS = """processor\t: 0
 model name\t: Some CPU @ 2.0GHz: fast
@@ -25,18 +25,32 @@ def test_what_is_not_said_is_empty(text: str) -> None:
     assert cpu.parse_cpu_info(text) == ("", frozenset())
 
 
+ALL: tuple[Precision, ...] = ("f32", "bf16", "int8")
+SERVER = {"avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8"}
+
+
 @pytest.mark.parametrize(
-    ("flags", "precision"),
+    ("flags", "offered", "precision"),
     [
-        ({"avx512_bf16", "avx2"}, "bf16"),
-        ({"amx_bf16"}, "bf16"),
-        ({"avx2", "avx512f", "avx512_vnni"}, "f32"),
-        ({"avx512_bf16_lookalike"}, "f32"),
-        (set(), "f32"),
+        (SERVER, ALL, "bf16"),
+        (SERVER, ("f32", "int8"), "int8"),
+        (SERVER, ("f32",), "f32"),
+        (SERVER, (), "f32"),
+        ({"avx512_bf16", "avx2"}, ALL, "bf16"),
+        ({"amx_bf16"}, ALL, "bf16"),
+        ({"avx2", "avx512f", "avx512_vnni"}, ALL, "int8"),
+        ({"avx2", "avx_vnni"}, ALL, "int8"),
+        ({"avx2", "avx_vnni"}, ("f32", "bf16"), "f32"),
+        ({"avx2", "fma"}, ALL, "f32"),
+        ({"avx512_bf16_lookalike"}, ALL, "f32"),
+        ({"asimd", "asimddp", "i8mm", "bf16"}, ALL, "f32"),
+        (set(), ALL, "f32"),
     ],
 )
-def test_bfloat16_only_where_the_cpu_has_it(flags: set[str], precision: str) -> None:
-    assert cpu.fastest_precision(frozenset(flags)) == precision
+def test_a_precision_only_where_the_cpu_has_its_instructions(
+    flags: set[str], offered: tuple[Precision, ...], precision: str
+) -> None:
+    assert cpu.fastest_precision(frozenset(flags), offered) == precision
 
 
 def test_a_system_without_the_file_says_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -6,12 +6,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.backends import available, backend_names, default_backend, load_network
-from engine.backends.openvino_cpu import decide_precision
+from engine.backends import (
+    available,
+    backend_names,
+    choose_precision,
+    default_backend,
+    load_network,
+    onnxruntime_cpu,
+    quantised,
+    registry,
+    rounded_tensors,
+)
+from engine.backends.cpu import cpu_info
 from engine.errors import BackendError, BackendUnavailable
 from tests.support import networks
 
 MODEL = networks.gru()
+UNET = networks.unet(size_px=16, widths=(8, 16))
 REPOSITORY = Path(__file__).parents[2]
 
 
@@ -20,13 +31,42 @@ def without(monkeypatch: pytest.MonkeyPatch, *libraries: str) -> None:
         monkeypatch.setitem(sys.modules, library, None)
 
 
+def integers_of(model: bytes) -> bytes:
+    return quantised(model, np.tile(np.array([-4, 4], np.float32), (len(rounded_tensors(model)), 1)))
+
+
 def test_all_are_available_here() -> None:
     statuses = {status.name: status for status in available()}
     assert tuple(statuses) == backend_names() == ("reference", "onnxruntime", "openvino")
     for status in statuses.values():
         assert status.available, status.detail
         assert status.version[0].isdigit()
-        assert status.detail in ("auto = f32", "auto = bf16")
+        assert status.detail.startswith("auto = ")
+
+
+AMX, VNNI, OLD = {"amx_bf16", "avx512_vnni"}, {"avx512_vnni"}, {"avx2"}
+INT8 = "auto = int8 (f32 for an actor pack without its ranges)"
+
+
+@pytest.mark.parametrize(
+    ("flags", "details"),
+    [
+        (AMX, ["auto = f32", INT8, "auto = bf16"]),
+        (VNNI, ["auto = f32", INT8, INT8]),
+        (OLD, ["auto = f32", "auto = f32", "auto = f32"]),
+    ],
+)
+def test_what_auto_means_is_said(
+    monkeypatch: pytest.MonkeyPatch, flags: set[str], details: list[str]
+) -> None:
+    monkeypatch.setattr(registry, "cpu_info", lambda: ("", frozenset(flags)))
+    assert [status.detail for status in available()] == details
+    precisions = {status.name: status.precisions for status in available()}
+    assert precisions == {
+        "reference": ("f32", "int8"),
+        "onnxruntime": ("f32", "int8"),
+        "openvino": ("f32", "bf16", "int8"),
+    }
 
 
 def test_openvino_is_preferred() -> None:
@@ -70,7 +110,7 @@ def test_networks_say_what_they_are(name: str) -> None:
     [
         ({"backend": "tpu"}, "unknown backend 'tpu'; known: reference, onnxruntime, openvino"),
         ({"threads": 0}, "threads = 0 must be at least 1"),
-        ({"precision": "f16"}, "precision = 'f16' must be auto, f32 or bf16"),
+        ({"precision": "f16"}, "precision = 'f16' must be one of auto, f32, bf16, int8"),
     ],
 )
 def test_wrong_arguments_are_named(arguments: dict[str, Any], message: str) -> None:
@@ -80,7 +120,7 @@ def test_wrong_arguments_are_named(arguments: dict[str, Any], message: str) -> N
 
 @pytest.mark.parametrize("name", ["reference", "onnxruntime"])
 def test_bfloat16_is_refused_where_it_does_not_exist(name: str) -> None:
-    with pytest.raises(BackendUnavailable, match=f"'{name}' offers f32, not bf16"):
+    with pytest.raises(BackendUnavailable, match=f"'{name}' offers f32 and int8, not bf16"):
         load_network(MODEL, backend=name, precision="bf16")
 
 
@@ -112,16 +152,59 @@ def test_open_axes_of_one_name_have_one_length(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "flags", "decided"),
+    ("backend", "wanted", "integers", "flags", "chosen"),
     [
-        ("auto", {"amx_bf16"}, "bf16"),
-        ("auto", {"avx2"}, "f32"),
-        ("f32", {"amx_bf16"}, "f32"),
-        ("bf16", set(), "bf16"),
+        ("openvino", "auto", True, AMX, "bf16"),
+        ("openvino", "auto", True, VNNI, "int8"),
+        ("openvino", "auto", False, VNNI, "f32"),
+        ("openvino", "auto", True, OLD, "f32"),
+        ("openvino", "f32", True, AMX, "f32"),
+        ("openvino", "bf16", True, OLD, "bf16"),
+        ("openvino", "int8", False, OLD, "int8"),
+        ("onnxruntime", "auto", True, AMX, "int8"),
+        ("onnxruntime", "auto", False, AMX, "f32"),
+        ("reference", "auto", True, AMX, "f32"),
+        ("reference", "int8", True, OLD, "int8"),
     ],
 )
-def test_openvino_computes_in_what_was_asked(wanted: Any, flags: set[str], decided: str) -> None:
-    assert decide_precision(wanted, frozenset(flags)) == decided
+def test_the_choice_of_a_precision(
+    monkeypatch: pytest.MonkeyPatch, backend: str, wanted: Any, integers: bool, flags: set[str], chosen: str
+) -> None:
+    monkeypatch.setattr(registry, "cpu_info", lambda: ("", frozenset(flags)))
+    assert choose_precision(backend, wanted, integers=integers) == chosen
+
+
+def test_a_choice_that_does_not_exist() -> None:
+    with pytest.raises(ValueError, match="unknown backend 'tpu'"):
+        choose_precision("tpu", integers=False)
+    with pytest.raises(BackendUnavailable, match="'onnxruntime' offers f32 and int8, not bf16"):
+        choose_precision("onnxruntime", "bf16", integers=True)
+
+
+def test_integers_that_would_be_clipped_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnxruntime_cpu, "cpu_info", lambda: ("", frozenset({"sse2", "avx2"})))
+    with pytest.raises(BackendUnavailable, match="'onnxruntime' needs a CPU with VNNI for int8"):
+        load_network(integers_of(UNET), backend="onnxruntime")
+
+
+@pytest.mark.parametrize(
+    ("flags", "exact"), [(set(), True), ({"sse2", "avx2"}, False), ({"sse2", "avx_vnni"}, True)]
+)
+def test_which_cpus_clip_integers(flags: set[str], exact: bool) -> None:
+    assert onnxruntime_cpu.adds_integers_exactly(frozenset(flags)) == exact
+
+
+@pytest.mark.parametrize("name", ["reference", "onnxruntime", "openvino"])
+def test_a_graph_of_integers_is_int8_and_nothing_else(name: str) -> None:
+    integers = integers_of(UNET)
+    if name == "onnxruntime" and not onnxruntime_cpu.adds_integers_exactly(cpu_info()[1]):
+        pytest.skip("this CPU has no VNNI")
+    assert load_network(integers, backend=name).precision == "int8"
+    assert load_network(integers, backend=name, precision="int8").precision == "int8"
+    with pytest.raises(ValueError, match="one of integers, which precision = 'f32' is not for"):
+        load_network(integers, backend=name, precision="f32")
+    with pytest.raises(ValueError, match="one of floats, which precision = 'int8' is not for"):
+        load_network(UNET, backend=name, precision="int8")
 
 
 _QUIET = """

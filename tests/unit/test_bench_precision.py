@@ -31,7 +31,6 @@ def test_every_variant_is_timed_and_compared_with_f32() -> None:
         "openvino f32",
         "openvino bf16",
         "openvino int8",
-        "openvino int8+bf16",
     }
     loss = {name: results[f"{name} to f32", "none"].p50 for name in names}
     assert loss["onnxruntime f32"] == 100.0

@@ -5,12 +5,31 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.actor.pack import ActorPack
-from engine.arrays import F32, U8
-from engine.backends import weights_of
+from engine.actor.pack import ActorPack, decode_pack, encode_pack
+from engine.arrays import F32, U8, Array
+from engine.backends import (
+    Precision,
+    cpu,
+    load_network,
+    onnxruntime_cpu,
+    registry,
+    rounded_tensors,
+    weights_of,
+    with_outputs,
+)
+from engine.backends.onnxruntime_cpu import adds_integers_exactly
 from engine.errors import ActorPackError, BackendUnavailable
 from engine.render.raster import rasterise_reference, sample_reference
-from engine.render.renderer import Rendered, Renderer, open_renderer, prior_graph
+from engine.render.renderer import (
+    EXACT,
+    INPUT,
+    RANGES,
+    Rendered,
+    Renderer,
+    open_renderer,
+    prior_graph,
+    renderer_graph,
+)
 from tests.support.toy_actor import CHANNELS, SIZE_PX, crop_head, opened, toy_actor
 
 HEAD = crop_head(yaw_deg=12, roll_deg=4)
@@ -24,6 +43,25 @@ def drawn(renderer: Renderer, crop: U8, expression: F32) -> Rendered:
     out = Rendered.empty(SIZE_PX)
     renderer.render(crop, HEAD, expression, out=out)
     return out
+
+
+def ranges_of(actor: ActorPack) -> F32:
+    """Of the tensors in the network while it draws two frames."""
+    graph = renderer_graph(actor)
+    names = rounded_tensors(graph, EXACT)
+    inner = load_network(with_outputs(graph, names), backend="onnxruntime", precision="f32")
+    renderer, mask = open_renderer(actor, "onnxruntime"), np.empty((SIZE_PX, SIZE_PX), np.float32)
+    found = []
+    for seed, opening in ((8, 0.5), (9, 2.0)):
+        tensors = inner.run({INPUT: renderer.canvas(source(seed), HEAD, opened(opening), mask)}).values()
+        found.append([(tensor.min(), tensor.max()) for tensor in tensors])
+    low, high = np.array(found).transpose(2, 0, 1)
+    return np.stack([low.min(0), high.max(0)], axis=1).astype(np.float32)
+
+
+def any_ranges(count: int | None = None) -> F32:
+    names = rounded_tensors(prior_graph("cpu"), EXACT)
+    return np.tile(np.array([-4, 4], np.float32), (len(names) if count is None else count, 1))
 
 
 @pytest.fixture(scope="module")
@@ -42,11 +80,25 @@ def oracle() -> Rendered:
     return drawn(open_renderer(toy_actor("random"), "reference"), source(), opened(1.2))
 
 
-@pytest.mark.parametrize(("backend", "rms", "worst"), [("onnxruntime", 0.1, 1), ("openvino", 1.5, 24)])
+@pytest.mark.parametrize(
+    ("backend", "precision", "rms", "worst"),
+    [
+        ("onnxruntime", "f32", 0.1, 1),
+        ("openvino", "f32", 0.1, 1),
+        ("openvino", "bf16", 1.5, 24),
+        ("onnxruntime", "int8", 2.5, 24),  # 1.9 (42 dB)
+        ("openvino", "int8", 2.5, 24),  # 1.9
+    ],
+)
 def test_backends_draw_what_the_reference_draws(
-    oracle: Rendered, backend: str, rms: float, worst: int
+    oracle: Rendered, backend: str, precision: Precision, rms: float, worst: int
 ) -> None:
-    got = drawn(open_renderer(toy_actor("random"), backend), source(), opened(1.2))
+    actor = replace(toy_actor("random"), extras={RANGES: ranges_of(toy_actor("random"))})
+    if (backend, precision) == ("onnxruntime", "int8") and not adds_integers_exactly(cpu.cpu_info()[1]):
+        pytest.skip("this CPU has no VNNI")
+    renderer = open_renderer(actor, backend, precision=precision)
+    assert renderer.name == f"{backend} {precision}"
+    got = drawn(renderer, source(), opened(1.2))
     difference = got.rgb.astype(int) - oracle.rgb
     assert np.sqrt((difference**2).mean()) <= rms
     assert np.abs(difference).max() <= worst
@@ -107,8 +159,21 @@ def test_wrong_input_is_refused(
         drawn(painter, crop, expression)
 
 
+def with_ranges(ranges: Array) -> Callable[[ActorPack], ActorPack]:
+    return lambda actor: replace(actor, extras={RANGES: ranges})
+
+
+def narrowed(row: int, low: float, high: float) -> F32:
+    ranges = any_ranges()
+    ranges[row] = low, high
+    return ranges
+
+
 def with_weight(name: str, value: F32) -> Callable[[ActorPack], ActorPack]:
     return lambda actor: replace(actor, weights={**actor.weights, name: value})
+
+
+DAMAGED = r"ranges for int8 are damaged \(.*\): run `livedub adapt` again"
 
 
 def constant() -> str:
@@ -136,6 +201,11 @@ def constant() -> str:
         (with_weight("net.head.bias", np.zeros(7, np.float32)), "weights do not fit"),
         (with_weight("net.nonsense", np.zeros(7, np.float32)), "weights do not fit"),
         (with_weight(constant(), np.ones(4, np.float32)), "no weight of the renderer"),
+        (with_ranges(any_ranges(7)), DAMAGED),
+        (with_ranges(any_ranges()[:, :1]), DAMAGED),
+        (with_ranges(any_ranges().astype(np.float64)), DAMAGED),
+        (with_ranges(narrowed(3, 0, 0)), DAMAGED),
+        (with_ranges(narrowed(3, 2, 1)), DAMAGED),
     ],
 )
 def test_packs_that_do_not_belong_are_refused(change: Callable[[ActorPack], ActorPack], message: str) -> None:
@@ -146,5 +216,49 @@ def test_packs_that_do_not_belong_are_refused(change: Callable[[ActorPack], Acto
 def test_backends_by_name() -> None:
     with pytest.raises((BackendUnavailable, ValueError), match="nonsense"):
         open_renderer(toy_actor(), "nonsense")
-    assert open_renderer(toy_actor()).name.split()[1] in {"f32", "bf16"}
     assert len(toy_actor().texture) == CHANNELS
+
+
+AMX, VNNI, OLD = {"amx_bf16", "avx512_vnni"}, {"avx_vnni"}, {"avx2"}
+
+
+@pytest.mark.parametrize(
+    ("backend", "flags", "with_pack", "name"),
+    [
+        ("openvino", AMX, True, "openvino bf16"),
+        ("openvino", VNNI, True, "openvino int8"),
+        ("openvino", VNNI, False, "openvino f32"),
+        ("openvino", OLD, True, "openvino f32"),
+        ("onnxruntime", AMX, True, "onnxruntime int8"),
+        ("onnxruntime", AMX, False, "onnxruntime f32"),
+        ("reference", AMX, True, "reference f32"),
+    ],
+)
+def test_the_precision_is_the_fastest_that_cpu_backend_and_pack_have(
+    monkeypatch: pytest.MonkeyPatch, backend: str, flags: set[str], with_pack: bool, name: str
+) -> None:
+    for module in (registry, onnxruntime_cpu):
+        monkeypatch.setattr(module, "cpu_info", lambda: ("", frozenset(flags)))
+    actor = with_ranges(any_ranges())(toy_actor()) if with_pack else toy_actor()
+    assert open_renderer(actor, backend).name == name
+
+
+def test_a_precision_may_be_asked_for() -> None:
+    ready = with_ranges(any_ranges())(toy_actor())
+    for precision in ("f32", "bf16", "int8"):
+        assert open_renderer(ready, "openvino", precision=precision).name == f"openvino {precision}"
+    with pytest.raises(BackendUnavailable, match="'onnxruntime' offers f32 and int8, not bf16"):
+        open_renderer(ready, "onnxruntime", precision="bf16")
+    with pytest.raises(ActorPackError, match="no ranges for int8: run `livedub adapt` again"):
+        open_renderer(toy_actor(), "openvino", precision="int8")
+    with pytest.raises(ValueError, match="precision = 'f16' must be one of"):
+        open_renderer(ready, "openvino", precision="f16")  # type: ignore[arg-type]
+
+
+def test_ranges_that_are_no_numbers_are_no_pack() -> None:
+    broken = encode_pack(with_ranges(any_ranges())(toy_actor()))
+    four = np.float32(4).tobytes()
+    with pytest.raises(ActorPackError, match="damaged"):
+        decode_pack(broken.replace(four, np.float32(np.nan).tobytes()))
+    with pytest.raises(ValueError, match="not finite"):
+        with_ranges(narrowed(0, np.nan, 1))(toy_actor())
