@@ -196,15 +196,16 @@ class SyncMeasure:
 
         Returns:
             Windows that lie within `time_s`, and for which the sound holds every offset; if no window has
-            that, those that have at least half the offsets, the others at -inf.
+            that, those that have offset 0 and at least half the others; what is not there is -inf.
         """
-        heard_all, seen_all, known = self._inputs(mels, mouth, time_s)
+        sound, modes, known = self._inputs(mels, mouth, time_s)
         found: list[SyncCurve] = []
         for least in (2 * reach + 1, reach + 1):
             for start in range(0, len(known) - WINDOW_SAMPLES + 1, HOP_SAMPLES):
                 if known[start : start + WINDOW_SAMPLES].all():
-                    curve = self._curve(heard_all, seen_all, start, reach)
-                    if np.isfinite(curve.score).sum() >= least:
+                    curve = self._curve(sound, modes, start, reach)
+                    heard = np.isfinite(curve.score)
+                    if heard[reach] and heard.sum() >= least:
                         found.append(curve)
             if found:
                 break

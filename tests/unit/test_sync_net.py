@@ -102,6 +102,14 @@ def test_short_clips_have_fewer_offsets_or_no_window() -> None:
     assert measure.score(*talk(0.0, seconds=1.9)) is None
 
 
+def test_sound_that_ends_early_is_not_judged_beyond() -> None:
+    mels, mouth, time_s = talk(0.0, seconds=4.0)
+    score = SyncMeasure(Echo()).score(mels[:310], mouth, time_s)
+    assert score is not None
+    assert np.isfinite([score.confidence, score.best_confidence]).all()
+    assert score.offset_ms == 0
+
+
 def test_confidence_is_over_the_median() -> None:
     curve = SyncCurve(0.0, np.array([-20.0, 0.0, 20.0]), np.array([1.0, 5.0, 2.0], np.float32))
     assert curve.best_ms == 0
