@@ -18,7 +18,7 @@ from export.dataset import FaceClip
 from export.replay import with_other_expressions
 
 CANVASES = 16
-LIGHT = (0.6, 1.4)  # gain of the frames that are shown in other light
+LIGHT = (0.5, 1.6)  # gains between which the frames with other expressions are darkened or lit
 NARROWEST = 1e-4  # width of a range: of a tensor that never changes, too
 
 
@@ -69,8 +69,8 @@ def _canvases(pack: ActorPack, graph: bytes, clip: FaceClip, rng: np.random.Gene
     for row in np.linspace(0, len(clip) - 1, half).round().astype(int):
         yield renderer.canvas(clip.crops[row], clip.pose(row), clip.expression[row], mask)
     others, _ = with_other_expressions(clip, np.arange(len(clip)), 0, model, half, rng)
-    for row in range(half):
-        crop = _lit(others.crops[row], rng.uniform(*LIGHT))
+    for row, gain in enumerate(np.geomspace(*LIGHT, half)):
+        crop = _lit(others.crops[row], float(gain))
         yield renderer.canvas(crop, others.pose(row), others.expression[row], mask)
 
 
