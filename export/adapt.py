@@ -1,7 +1,7 @@
 """Adapt the prior to one person from seconds of video, or from one photo: `livedub adapt`."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
 
@@ -26,6 +26,7 @@ from export.dataset import FaceClip, crop_clip
 from export.learner import DEFAULT_STEPS, Learned, LearnOptions, learn
 from export.prior_assets import PREFIX
 from export.prior_net import TIERS, Tier
+from export.quantise import calibrate
 from export.replay import frames_of
 
 Progress = Callable[[str, int, int | None], None]
@@ -109,7 +110,9 @@ def adapt(
     learned = learn(footage.clip, options, on_step=lambda done, steps: on_progress("adapt", done, steps))
     coverage = _coverage(footage, learned, model)
     metrics = (learned.after or {}) | coverage.as_metrics()
-    write_pack(_pack(learned, footage, model, metrics, options, out, now_iso), out)
+    pack = _pack(learned, footage, model, metrics, options, out, now_iso)
+    shown = frames_of(footage.clip, np.arange(len(footage.clip) - learned.held_out_frames))
+    write_pack(replace(pack, extras=calibrate(pack, shown, seed=options.seed)), out)
     return AdaptReport(
         seconds_used=footage.seconds,
         frames=len(footage.clip),

@@ -95,4 +95,5 @@ def test_a_pack_with_a_network_of_its_own_is_small(portrait: Path, tmp_path: Pat
     pack = read_pack(path)
     assert pack.weights
     assert path.stat().st_size <= MOST_BYTES
-    open_renderer(pack, "onnxruntime")
+    assert open_renderer(pack, "onnxruntime", precision="f32").name == "onnxruntime f32"
+    assert open_renderer(pack, "openvino", precision="int8").name == "openvino int8"
