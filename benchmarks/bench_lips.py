@@ -36,6 +36,7 @@ from export.training_set import PackedClip, open_data
 
 SUITE, NAME = "lips", "lips.json"
 TRACE_LOOK_AHEAD_MS = 120
+MIN_FOUND = 0.9  # share of frames with the face: who comes and goes is often not who speaks
 QUICK_LANGUAGES, QUICK_LOOK_AHEADS_MS = ("en",), (TRACE_LOOK_AHEAD_MS,)
 
 Say = Callable[[str], None]
@@ -144,6 +145,11 @@ def _footage(
     rows: list[FootageRow] = []
     traces: list[Trace] = []
     unseen = [one for one in clips if one.clip.held_out and one.clip.speaks and one.log_mels() is not None]
+    for one in unseen:
+        share = float(one.found.mean())
+        if share < MIN_FOUND:
+            say(f"{one.clip.path.stem} is left out: its face is there in {100 * share:.0f} % of frames")
+    unseen = [one for one in unseen if one.found.mean() >= MIN_FOUND]
     languages = lips_rows.languages_of(footage) if footage else {}
     for row, trace in lips_rows.footage_rows(unseen, languages, voices, measure):
         rows.append(row)

@@ -165,7 +165,9 @@ def test_best_median_and_worst_are_shown() -> None:
 
 
 def test_unseen_people_are_measured_at_every_look_ahead() -> None:
-    clips = [talker(), talker("ada", "train"), talker("joe")]
+    gone = talker("ann")
+    gone = replace(gone, found=np.arange(len(gone.found)) < 100)
+    clips = [talker(), talker("ada", "train"), gone, talker("joe")]
     voices = [lips_rows.Voice(one, None) for one in (0, 240)]
     lines: list[str] = []
     rows, traces = bench_lips._footage(clips, None, voices, SyncMeasure(Echo()), lines.append)
@@ -178,6 +180,7 @@ def test_unseen_people_are_measured_at_every_look_ahead() -> None:
     assert all(row.sync_confidence is not None for row in rows)
     assert all(row.seconds > 4 for row in rows)
     assert traces == []  # those are of 120 ms
+    assert lines == ["ann_dev is left out: its face is there in 80 % of frames"]
 
 
 def test_a_trace_is_five_seconds_where_both_are_known() -> None:
