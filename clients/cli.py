@@ -136,6 +136,10 @@ def dub(
         int | None, typer.Option(help="How much coming sound decides a mouth, ms.")
     ] = None,
     backend: Annotated[str | None, typer.Option(help="Who runs the renderer; see `livedub doctor`.")] = None,
+    precision: Annotated[
+        Literal["auto", "f32", "bf16", "int8"],
+        typer.Option(help="What the renderer computes in; auto: the fastest here."),
+    ] = "auto",
     drive: Annotated[
         Literal["audio", "tracked"],
         typer.Option(help="tracked: the video's own expression (self-reenactment)."),
@@ -172,6 +176,7 @@ def dub(
     chosen: dict[str, Any] = {} if look_ahead_ms is None else {"look_ahead_ms": look_ahead_ms}
     options = DubOptions(
         backend=backend,
+        precision=precision,
         drive=drive,
         silence=silence,
         face=face,

@@ -13,6 +13,7 @@ from clients.debug import DebugWriter
 from engine.actor.consent import require_consent
 from engine.actor.pack import ActorPack, read_pack
 from engine.arrays import F32
+from engine.backends import WantedPrecision
 from engine.dubber import DubbedFrame, Dubber, Silence
 from engine.errors import InputError, MediaError, NoFaceError
 from engine.expression.audio import LOOK_AHEADS_MS
@@ -42,6 +43,7 @@ class DubOptions:
     Attributes:
         look_ahead_ms: how much sound beyond a frame's time decides its mouth.
         backend: of the renderer; None takes the best one installed.
+        precision: of the renderer's network; "auto" takes the fastest that machine and pack have.
         drive: "audio", or "tracked": the video's own expression (self-reenactment).
         silence: what shows while nobody speaks.
         face: the n-th face from the left, None the largest and most central.
@@ -51,6 +53,7 @@ class DubOptions:
 
     look_ahead_ms: int = LOOK_AHEADS_MS[-1]
     backend: str | None = None
+    precision: WantedPrecision = "auto"
     drive: Literal["audio", "tracked"] = "audio"
     silence: Silence = "closed"
     face: int | None = None
@@ -112,7 +115,7 @@ def dub(
     _check_paths(video, audio, out)
     pack = read_pack(actor)
     overridden = require_consent(pack, now_iso, override=options.override_consent)
-    renderer = open_renderer(pack, options.backend)
+    renderer = open_renderer(pack, options.backend, precision=options.precision)
     voice = read_audio(audio, AUDIO_RATE_HZ) if options.drive == "audio" else np.zeros(0, np.float32)
     track = track_video(video, face=options.face, on_frame=lambda done: on_progress("track", done, None))
     if not track.found.any():

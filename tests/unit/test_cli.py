@@ -74,6 +74,10 @@ def test_version(livedub: Run) -> None:
             ("dub", "a", "b", "-o", "c", "--actor", "d", "--drive", "me"),
             "is not one of 'audio', 'tracked'; see",
         ),
+        (
+            ("dub", "a", "b", "-o", "c", "--actor", "d", "--precision", "f16"),
+            "is not one of 'auto', 'f32', 'bf16', 'int8'; see",
+        ),
     ],
 )
 def test_wrong_use_is_one_line(argv: tuple[str, ...], line: str, livedub: Run) -> None:
