@@ -9,9 +9,11 @@ from engine.arrays import F32, F64
 from engine.expression.audio import LOOK_AHEADS_MS, SILENCE, STEP_MS
 from engine.face.fit import Fitter
 from engine.face.model import FaceModel
+from export.audio_augment import disturbed, not_speech
 from export.training_set import PackedClip
 
-WINDOW_STEPS = 64  # of a training sample: 2.56 s
+SETTLE_STEPS = 10  # of a sample, before which the front end has not heard all it would have
+WINDOW_STEPS = 72  # of a training sample: 2.88 s
 MELS_PER_STEP = STEP_MS // 10
 SILENCE_SHARE = 0.08
 ONSET_S = 0.15  # lips leave rest this long before the first sound, at most
@@ -64,7 +66,10 @@ def targets(clip: SpokenClip, first_s: float, steps: int, look_ahead_ms: int) ->
         steps: how many.
         look_ahead_ms: the expression is of this much earlier than the end of its step's sound.
     """
-    times = step_times_s(first_s, steps, look_ahead_ms)
+    return _at(clip, step_times_s(first_s, steps, look_ahead_ms))
+
+
+def _at(clip: SpokenClip, times: F64) -> tuple[F32, F32]:
     columns = [np.interp(times, clip.time_s, column) for column in clip.expression.T]
     known = (times >= clip.time_s[0]) & (times <= clip.time_s[-1])
     return np.stack(columns, 1).astype(np.float32), known.astype(np.float32)
@@ -72,18 +77,17 @@ def targets(clip: SpokenClip, first_s: float, steps: int, look_ahead_ms: int) ->
 
 @dataclass(frozen=True)
 class Sample:
-    """One training sample of T steps.
+    """One training sample of T steps, with the answer that each of the four look-aheads should give.
 
     Attributes:
         mels: float32 [4 T, 80].
-        expression: float32 [T, E]; known: float32 [T], 0 or 1, where it is.
-        look_ahead: index into LOOK_AHEADS_MS; speaker: index of the person, None if unknown.
+        expression: float32 [4, T, E]; known: float32 [4, T], 0 or 1, where it is.
+        speaker: index of the person, None if unknown.
     """
 
     mels: F32
     expression: F32
     known: F32
-    look_ahead: int
     speaker: int | None
 
 
@@ -98,83 +102,45 @@ class Sampler:
         }
         weight = np.array([len(clip.expression) / said[clip.identity] ** 0.5 for clip in clips])
         self._weight = weight / weight.sum()
+        self._voices = [clip.mels for clip in clips]
 
     def draw(self) -> Sample:
-        """The next sample; a share of them is silence with noise, whose answer is lips at rest."""
+        """The next sample; a share of them is no speech, whose answer is lips at rest."""
         if self.rng.random() < SILENCE_SHARE:
             return self._silence()
         clip = self.clips[self.rng.choice(len(self.clips), p=self._weight)]
-        look_ahead = int(self.rng.integers(len(LOOK_AHEADS_MS)))
-        speed = self.rng.uniform(0.88, 1.14)
-        faster = SpokenClip(
-            clip.identity, clip.split, _stretched(clip.mels, speed), clip.time_s / speed, clip.expression
-        )
-        window, first_s = self._window(faster.mels)
-        expression, known = targets(faster, first_s, WINDOW_STEPS, LOOK_AHEADS_MS[look_ahead])
-        quiet = (
-            step_times_s(first_s, WINDOW_STEPS, LOOK_AHEADS_MS[look_ahead])
-            < min(0.0, faster.time_s[0]) - ONSET_S
-        )
-        expression[quiet], known[quiet] = 0, 1
-        who = self.people.index(clip.identity)
-        return Sample(self._disturbed(window), expression, known, look_ahead, who)
+        speed = self.rng.uniform(0.86, 1.16)
+        window, first_s = self._window(clip.mels, speed)
+        answers, known = [], []
+        for look_ahead_ms in LOOK_AHEADS_MS:
+            times = step_times_s(first_s, WINDOW_STEPS, look_ahead_ms) * speed
+            answer, is_known = _at(clip, times)
+            quiet = times < min(0.0, clip.time_s[0]) - ONSET_S
+            answer[quiet], is_known[quiet] = 0, 1
+            is_known[:SETTLE_STEPS] = 0
+            answers.append(answer)
+            known.append(is_known)
+        heard = disturbed(window, self.rng, self._voices)
+        return Sample(heard, np.stack(answers), np.stack(known), self.people.index(clip.identity))
 
     def _silence(self) -> Sample:
-        level = self.rng.uniform(SILENCE, -4)
-        colour = np.cumsum(self.rng.normal(0, 0.15, 80))
-        noise = level + colour + self.rng.normal(0, 0.5, (WINDOW_STEPS * MELS_PER_STEP, 80))
-        size = self.clips[0].expression.shape[1]
-        rest = np.zeros((WINDOW_STEPS, size), np.float32)
-        mels = np.asarray(np.maximum(noise, SILENCE), np.float32)
-        look_ahead = int(self.rng.integers(len(LOOK_AHEADS_MS)))
-        return Sample(mels, rest, np.ones(WINDOW_STEPS, np.float32), look_ahead, None)
+        mels = not_speech(WINDOW_STEPS * MELS_PER_STEP, self.rng, self._voices)
+        shape = (len(LOOK_AHEADS_MS), WINDOW_STEPS)
+        rest = np.zeros((*shape, self.clips[0].expression.shape[1]), np.float32)
+        return Sample(mels, rest, np.ones(shape, np.float32), None)
 
-    def _window(self, mels: F32) -> tuple[F32, float]:
-        """A window of a clip's mels and the media time where it begins; one in five begins in silence."""
+    def _window(self, mels: F32, speed: float) -> tuple[F32, float]:
+        """A window of a clip heard at `speed`, and the media time, at that speed, where it begins.
+
+        One in five begins before the clip, in silence.
+        """
         need = WINDOW_STEPS * MELS_PER_STEP
-        start = int(self.rng.integers(max(1, len(mels) - need + 1)))
-        silent = int(self.rng.integers(40)) if self.rng.random() < 0.2 else 0
-        if silent:
-            start = 0
-        head = np.full((silent, mels.shape[1]), SILENCE)
-        window = np.concatenate([head, mels[start:]])[:need]
-        tail = np.full((need - len(window), mels.shape[1]), SILENCE)
-        return np.concatenate([window, tail]).astype(np.float32), (start - silent) / 100
-
-    def _disturbed(self, mels: F32) -> F32:
-        """Vocal tract length, level, tilt, another voice or noise, missing bands and drop-outs."""
-        rng = self.rng
-        tilt = np.cumsum(rng.normal(0, 0.06, mels.shape[1]))
-        heard = _warped(mels, rng.uniform(0.85, 1.18)) + rng.normal(0, 1.2) + tilt
-        if rng.random() < 0.5:
-            heard = np.asarray(np.logaddexp(heard, self._background(len(heard))), np.float64)
-        if rng.random() < 0.5:
-            band = int(rng.integers(70))
-            heard[:, band : band + int(rng.integers(4, 16))] = rng.uniform(SILENCE, -6)
-        if rng.random() < 0.3:
-            start = int(rng.integers(len(heard) - 10))
-            heard[start : start + int(rng.integers(3, 9))] = SILENCE
-        return np.asarray(np.maximum(heard, SILENCE), np.float32)
-
-    def _background(self, length: int) -> F64:
-        rng = self.rng
-        other = self.clips[int(rng.integers(len(self.clips)))].mels
-        if rng.random() < 0.4 and len(other) > length:
-            start = int(rng.integers(len(other) - length))
-            return np.asarray(other[start : start + length] - rng.uniform(2.5, 8), np.float64)
-        colour = rng.uniform(-13, -6) + np.cumsum(rng.normal(0, 0.15, 80))
-        return np.asarray(colour + rng.normal(0, 0.4, (length, 80)), np.float64)
-
-
-def _stretched(mels: F32, speed: float) -> F32:
-    position = np.arange(int(len(mels) / speed)) * speed
-    low = np.minimum(position.astype(int), len(mels) - 2)
-    share = (position - low)[:, None]
-    return np.asarray(mels[low] * (1 - share) + mels[low + 1] * share, np.float32)
-
-
-def _warped(mels: F32, factor: float) -> F64:
-    position = np.clip(np.arange(mels.shape[1]) * factor, 0, mels.shape[1] - 1)
-    low = np.minimum(position.astype(int), mels.shape[1] - 2)
-    share = position - low
-    return np.asarray(mels[:, low] * (1 - share) + mels[:, low + 1] * share, np.float64)
+        start = int(self.rng.integers(max(1, int(len(mels) / speed) - need + 1)))
+        if self.rng.random() < 0.2:
+            start = -int(self.rng.integers(60))
+        position = (start + np.arange(need)) * speed
+        inside = (position >= 0) & (position < len(mels) - 1)
+        low = np.clip(position.astype(int), 0, len(mels) - 2)
+        share = np.clip(position - low, 0, 1)[:, None]
+        window = np.where(inside[:, None], mels[low] * (1 - share) + mels[low + 1] * share, SILENCE)
+        return np.asarray(window, np.float32), start / 100

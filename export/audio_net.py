@@ -1,18 +1,23 @@
 """The causal audio-to-expression network: log-mel in, lower-face expression out, one step per 40 ms.
 
-Two strided convolutions over the past, a recurrent part, and a linear layer. Look-ahead is a delay of the
-target ("delayed streams"): the same weights serve every look-ahead, told by a one-hot code. State goes in and
-out, so a step is a pure function.
+A front end that already knows speech and strided convolutions of its own, a recurrent part, and one linear
+answer per look-ahead. Look-ahead is a delay of the target ("delayed streams"): one set of weights and one
+state serve every look-ahead; a one-hot code picks the answer. State goes in and out, so a step is a pure
+function.
 """
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from engine.expression.audio import LOOK_AHEADS_MS, STYLE_SIZE
+from engine.expression.audio import LOOK_AHEADS_MS, SILENCE, STYLE_SIZE
+from export.speech_front import FAST_FEATURES, MEMORY, SLOW_FEATURES, SpeechFront
 
-HIDDEN, STEM_1, STEM_2, KERNEL = 192, 128, 192, 5
+HIDDEN, STEM, KERNEL = 192, 128, 5
+DROPOUT = 0.3
 HISTORY = KERNEL - 2  # what a stride-2 convolution of width 5 remembers between steps
+
+State = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 class AudioNet(nn.Module):
@@ -26,22 +31,37 @@ class AudioNet(nn.Module):
     offset: Tensor
     gain: Tensor
     scale: Tensor
+    fast_offset: Tensor
+    fast_gain: Tensor
+    slow_offset: Tensor
+    slow_gain: Tensor
 
     def __init__(self, expressions: int, bands: int = 80) -> None:
         super().__init__()
-        self.first = nn.Conv1d(bands, STEM_1, KERNEL, 2)
-        self.second = nn.Conv1d(STEM_1, STEM_2, KERNEL, 2)
-        self.condition = nn.Linear(len(LOOK_AHEADS_MS) + STYLE_SIZE, STEM_2)
-        self.gru = nn.GRU(STEM_2, HIDDEN, 2, batch_first=True, dropout=0.2)
-        self.out = nn.Linear(HIDDEN, expressions)
-        self.register_buffer("offset", torch.zeros(bands))
-        self.register_buffer("gain", torch.ones(bands))
+        self.front = SpeechFront(bands)
+        self.first = nn.Conv1d(bands, STEM, KERNEL, 2)
+        self.second = nn.Conv1d(STEM, HIDDEN, KERNEL, 2)
+        self.fast = nn.Conv1d(FAST_FEATURES, HIDDEN, 3, 2)
+        self.slow = nn.Linear(SLOW_FEATURES, HIDDEN)
+        self.condition = nn.Linear(STYLE_SIZE, HIDDEN, bias=False)
+        self.gru = nn.GRU(HIDDEN, HIDDEN, 2, batch_first=True, dropout=DROPOUT)
+        self.out = nn.Linear(HIDDEN, expressions * len(LOOK_AHEADS_MS))
+        self.stretch = nn.Linear(STYLE_SIZE, expressions, bias=False)
+        nn.init.zeros_(self.stretch.weight)
+        for name, size in {"": bands, "fast_": FAST_FEATURES, "slow_": SLOW_FEATURES}.items():
+            self.register_buffer(f"{name}offset", torch.zeros(size))
+            self.register_buffer(f"{name}gain", torch.ones(size))
         self.register_buffer("scale", torch.ones(expressions))
 
-    def initial_state(self, batch: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Silence: histories [B, 3, 80] (log-mels), [B, 3, 128] and the recurrent state [B, 2, 192]."""
-        quiet = self.offset.new_zeros(batch, HISTORY, self.first.in_channels) - 13.8
-        return quiet, quiet.new_zeros(batch, HISTORY, STEM_1), quiet.new_zeros(batch, 2, HIDDEN)
+    def initial_state(self, batch: int) -> State:
+        """Silence: histories [B, 3, 80] (log-mels), [B, 3, 128], [B, 9024] and the recurrent [B, 2, 192]."""
+        quiet = self.offset.new_zeros(batch, HISTORY, self.first.in_channels) + SILENCE
+        return (
+            quiet,
+            quiet.new_zeros(batch, HISTORY, STEM),
+            quiet.new_zeros(batch, MEMORY),
+            quiet.new_zeros(batch, 2, HIDDEN),
+        )
 
     def forward(
         self,
@@ -50,8 +70,9 @@ class AudioNet(nn.Module):
         style: Tensor,
         mel_history: Tensor,
         stem_history: Tensor,
+        front_history: Tensor,
         memory: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """One or more steps.
 
         Args:
@@ -60,18 +81,42 @@ class AudioNet(nn.Module):
             style: [B, 8], the speaker's style code, 0 = average.
             mel_history: [B, 3, 80].
             stem_history: [B, 3, 128].
+            front_history: [B, 9024].
             memory: [B, 2, 192].
 
         Returns:
-            Expressions [B, n, E] and the three states after the last step.
+            Expressions [B, n, E] and the four states after the last step.
         """
-        x = torch.cat([mel_history, mels], 1)
-        next_mels = x[:, -HISTORY:]
-        x = F.gelu(self.first(((x - self.offset) * self.gain).transpose(1, 2))).transpose(1, 2)
+        heard = torch.cat([mel_history, mels], 1)
+        fast, slow, next_front = self.front(heard[:, 1:], front_history)
+        answers, next_stem, memory = self.answers(heard, fast, slow, style, stem_history, memory)
+        chosen = (answers * code[:, :, None, None]).sum(1)
+        return chosen, heard[:, -HISTORY:], next_stem, next_front, memory
+
+    def answers(
+        self, heard: Tensor, fast: Tensor, slow: Tensor, style: Tensor, stem_history: Tensor, memory: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What each look-ahead says, from the front end's features on.
+
+        Args:
+            heard: log-mels [B, 3 + 4 n, 80], beginning with the last three of the step before.
+            fast: [B, 1 + 2 n, 576], as of `SpeechFront`.
+            slow: [B, n, 384], as of `SpeechFront`.
+            style: [B, 8].
+            stem_history: [B, 3, 128].
+            memory: [B, 2, 192].
+
+        Returns:
+            Expressions [B, 4, n, E], the next stem history and the next memory.
+        """
+        x = F.gelu(self.first(((heard - self.offset) * self.gain).transpose(1, 2))).transpose(1, 2)
         x = torch.cat([stem_history, x], 1)
         next_stem = x[:, -HISTORY:]
-        x = F.gelu(self.second(x.transpose(1, 2))).transpose(1, 2)
-        x = x + self.condition(torch.cat([code, style], 1))[:, None]
-        x = F.dropout(x, 0.1, self.training)
-        y, memory = self.gru(x, memory.transpose(0, 1).contiguous())
-        return self.out(y) * self.scale, next_mels, next_stem, memory.transpose(0, 1)
+        quick = F.dropout((fast - self.fast_offset) * self.fast_gain, DROPOUT, self.training)
+        calm = F.dropout((slow - self.slow_offset) * self.slow_gain, DROPOUT, self.training)
+        y = self.second(x.transpose(1, 2)) + self.fast(quick.transpose(1, 2))
+        y = F.gelu(y.transpose(1, 2) + self.slow(calm)) + self.condition(style)[:, None]
+        y, memory = self.gru(F.dropout(y, 0.1, self.training), memory.transpose(0, 1).contiguous())
+        answers = self.out(y).unflatten(2, (len(LOOK_AHEADS_MS), -1)).transpose(1, 2)
+        stretch = 1 + self.stretch(style)[:, None, None]
+        return answers * stretch * self.scale, next_stem, memory.transpose(0, 1)

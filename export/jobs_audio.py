@@ -4,13 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.errors import MediaError
+from engine.expression.audio import shipped_model
 from engine.face.model import FaceModel, load_face_model
-from export.audio_assets import export_audio
+from export.audio_assets import export_audio, read_front
 from export.audio_data import SpokenClip, read_spoken
-from export.train_audio import AudioProgress, train_audio_net
+from export.train_audio import AudioProgress, steps_in_all, train_audio_net
 from export.training_set import OnProgress, open_data, trainable
 
-AUDIO_STEPS = 300
+AUDIO_STEPS = 220
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,13 @@ def train_audio(
         raise MediaError(f"no clip in {data} has a face and sound to learn from")
 
     def follow(line: AudioProgress) -> None:
-        on_progress("train", line.step, total)
+        on_progress("train", line.step, steps_in_all(total))
 
     net, score = train_audio_net(
         training,
         held_out or training[:8],
         model,
+        read_front(shipped_model()),
         steps=total,
         seed=seed,
         on_progress=follow,

@@ -5,6 +5,7 @@ the expression that comes out when sound up to time t has gone in belongs to the
 """
 
 from collections.abc import Mapping
+from copy import copy
 from fractions import Fraction
 from importlib import resources
 
@@ -22,7 +23,12 @@ MELS_PER_STEP = MEL_RATE_HZ // EXPRESSION_RATE_HZ
 STEP_MS = 1000 // EXPRESSION_RATE_HZ
 MEL_BANDS = 80
 SILENCE = -13.8  # log of the mel floor
-STATES = {"mel_history": (3, MEL_BANDS), "stem_history": (3, 128), "memory": (2, 192)}
+STATES = {
+    "mel_history": (3, MEL_BANDS),
+    "stem_history": (3, 128),
+    "front_history": (9024,),
+    "memory": (2, 192),
+}
 
 
 class AudioToExpression:
@@ -30,7 +36,8 @@ class AudioToExpression:
 
     Args:
         look_ahead_ms: one of LOOK_AHEADS_MS.
-        style: float32 [8], the actor's style code; None is the average speaker.
+        style: float32 [8], the actor's style code, or [B, 8], one for each row of a batch; None is the
+            average speaker.
         model: the exported network; None is the one that livedub ships.
         backend: who runs it.
 
@@ -51,7 +58,14 @@ class AudioToExpression:
         self.look_ahead_ms = look_ahead_ms
         self._network = load_network(model or shipped_model(), backend=backend, threads=1, precision="f32")
         self._code = np.array([[float(known == look_ahead_ms) for known in LOOK_AHEADS_MS]], np.float32)
-        self._style = np.zeros((1, STYLE_SIZE), np.float32) if style is None else style.reshape(1, STYLE_SIZE)
+        average = np.zeros((1, STYLE_SIZE), np.float32)
+        self._style = average if style is None else style.reshape(-1, STYLE_SIZE)
+
+    def with_style(self, style: F32) -> "AudioToExpression":
+        """The same network speaking in another style, float32 [8] or [B, 8]."""
+        other = copy(self)
+        other._style = style.reshape(-1, STYLE_SIZE)
+        return other
 
     @property
     def spec(self) -> StepSpec:
@@ -74,7 +88,7 @@ class AudioToExpression:
             feeds: Mapping[str, Array] = {
                 "mels": x[:, start : start + MELS_PER_STEP],
                 "code": np.repeat(self._code, len(x), 0),
-                "style": np.repeat(self._style, len(x), 0),
+                "style": np.broadcast_to(self._style, (len(x), STYLE_SIZE)),
                 **state,
             }
             result = self._network.run(feeds)

@@ -60,6 +60,16 @@ def test_sound_and_style_matter() -> None:
     np.testing.assert_array_equal(average.offline(mels()), plain.offline(mels()))
 
 
+def test_rows_of_a_batch_may_have_styles_of_their_own() -> None:
+    average, same_words = AudioToExpression(120), np.repeat(mels(1), 2, 0)
+    styles = np.stack([np.zeros(STYLE_SIZE), np.full(STYLE_SIZE, 0.3)]).astype(np.float32)
+    both = average.with_style(styles).offline(same_words)
+    alone = average.with_style(styles[1]).offline(same_words[:1])
+    np.testing.assert_allclose(both[1], alone[0], atol=2e-5)
+    np.testing.assert_allclose(both[0], average.offline(same_words)[0], atol=2e-5)
+    assert np.abs(both[0] - both[1]).max() > 1e-3
+
+
 def test_fresh_state_is_silence() -> None:
     state = AudioToExpression(0).initial_state(3)
     assert {array.shape[0] for array in state.values()} == {3}
