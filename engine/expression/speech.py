@@ -13,7 +13,9 @@ from engine.expression.audio import STEP_MS, AudioToExpression, step_time_ms
 from engine.timing import AUDIO_RATE_HZ
 
 STEP_SAMPLES = AUDIO_RATE_HZ * STEP_MS // 1000
-RAMP_STEPS = 4  # how long the lips take to rest, or to leave rest
+RAMP_STEPS = 4  # how long the lips take to rest, or, with sound known ahead, to leave rest
+QUICK_RAMP_STEPS = 2  # to leave rest where the sound is there already
+MS_PER_RAMP_STEP = 60  # of look-ahead, for one step more
 RELEASE_MS = 320
 
 
@@ -43,6 +45,7 @@ class SpeechToExpression:
     def __init__(self, network: AudioToExpression, *, rests: bool = True) -> None:
         self._network, self._rests = network, rests
         self._mel, self._gate = LogMel(), SpeechGate(release_ms=RELEASE_MS + network.look_ahead_ms)
+        self._rise_steps = min(RAMP_STEPS, QUICK_RAMP_STEPS + network.look_ahead_ms // MS_PER_RAMP_STEP)
         self._reblocker = Reblocker(STEP_SAMPLES)
         self._pending = self._reblocker.initial_state()
         self._mel_state, self._state = self._mel.initial_state(1), network.initial_state(1)
@@ -95,6 +98,7 @@ class SpeechToExpression:
         expression, self._state = self._network.step(mels, self._state)
         spoken = bool(self._gate.push(samples).any()) or not self._rests
         before = self._levels[-1] if self._levels else float(not self._rests)
-        level = min(1.0, max(0.0, before + (1 if spoken else -1) / RAMP_STEPS))
+        change = 1 / self._rise_steps if spoken else -1 / RAMP_STEPS
+        level = min(1.0, max(0.0, before + change))
         self._levels.append(level)
         self._expressions.append(np.float32(level) * expression[0, 0])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from engine.arrays import F32
 from engine.expression.audio import LOOK_AHEADS_MS, AudioToExpression
-from engine.expression.speech import RAMP_STEPS, STEP_SAMPLES, SpeechToExpression
+from engine.expression.speech import QUICK_RAMP_STEPS, RAMP_STEPS, STEP_SAMPLES, SpeechToExpression
 from engine.timing import AUDIO_RATE_HZ
 from tests.support.voice import silence, voice
 
@@ -70,13 +70,24 @@ def test_silence_rests_the_lips(rests: bool) -> None:
         assert not got.expression.any()
 
 
-def test_lips_come_to_rest_and_leave_it_gradually() -> None:
-    speech = pushed([silence(0.6), voice(1.0), silence(1.2)], 0)
-    levels = np.array([speech.at(i * 0.04).speaking for i in range(1, 70)])
-    assert levels[:14].max() == 0, "silence before"
+@pytest.mark.parametrize(
+    ("look_ahead_ms", "rise_steps"), [(0, QUICK_RAMP_STEPS), (60, 3), (120, RAMP_STEPS), (240, RAMP_STEPS)]
+)
+def test_lips_come_to_rest_and_leave_it_gradually(look_ahead_ms: int, rise_steps: int) -> None:
+    speech = pushed([silence(0.6), voice(1.0), silence(1.2), silence(0.24)], look_ahead_ms)
+    levels = np.array([speech.at(i * 0.04 - look_ahead_ms % 40 / 1000).speaking for i in range(1, 70)])
+    assert levels[:8].max() == 0, "silence before"
     assert levels[25:38].min() == 1, "speech"
     assert levels[-5:].max() == 0, "silence after"
-    assert np.abs(np.diff(levels)).max() <= 1 / RAMP_STEPS + 1e-9
+    assert np.diff(levels).max() == pytest.approx(1 / rise_steps)
+    assert np.diff(levels).min() == pytest.approx(-1 / RAMP_STEPS)
+
+
+@pytest.mark.parametrize("look_ahead_ms", LOOK_AHEADS_MS[2:])
+def test_lips_leave_rest_before_the_first_sound(look_ahead_ms: int) -> None:
+    speech = pushed([silence(0.8), voice(0.6)], look_ahead_ms)
+    assert speech.at(0.6 if look_ahead_ms == 240 else 0.76).speaking > 0
+    assert speech.at(0.5).speaking == 0
 
 
 def test_between_steps_is_a_mixture_and_beyond_the_ends_it_holds() -> None:
