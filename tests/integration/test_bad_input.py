@@ -28,6 +28,7 @@ from tests.support.toy_actor import toy_actor
 COLOUR = Colour("bt709", False)
 SIDE_PX = 256
 Run = Callable[..., Outcome]
+Argv = tuple[str, ...]
 
 
 def write_video(path: Path, pictures: list[U8], *, sound: bool) -> Path:
@@ -347,9 +348,7 @@ def closed_folder(tmp_path: Path) -> Iterator[Path]:
     ],
     ids=lambda argv: argv[0],
 )
-def test_a_folder_that_is_closed(
-    argv: tuple[str, ...], files: Path, closed_folder: Path, livedub: Run
-) -> None:
+def test_a_folder_that_is_closed(argv: Argv, files: Path, closed_folder: Path, livedub: Run) -> None:
     refused(livedub(*placed(argv, files, closed_folder)), "no permission to write")
     assert outputs(closed_folder) == []
 
@@ -369,8 +368,8 @@ def test_dub_onto_a_full_disk(files: Path, small_disk: Path, livedub: Run, tmp_p
 
 
 def test_adapt_onto_a_full_disk(files: Path, small_disk: Path, livedub: Run) -> None:
-    argv = ("adapt", files / "good.mp4", "-o", small_disk / "a.actor", "--steps", "1")
-    refused(livedub(*argv), "No space left on device")
+    out = small_disk / "a.actor"
+    refused(livedub("adapt", files / "good.mp4", "-o", out, "--steps", "1"), "No space left on device")
     assert outputs(small_disk) == []
 
 
@@ -389,8 +388,7 @@ def test_a_dub_is_stopped(number: signal.Signals, status: int, files: Path, tmp_
 def test_an_adaptation_is_stopped(files: Path, tmp_path: Path) -> None:
     place = tmp_path / "place"
     place.mkdir()
-    tracks = models.cache_dir() / "tracks"
-    shutil.rmtree(tracks, ignore_errors=True)
+    shutil.rmtree(tracks := models.cache_dir() / "tracks", ignore_errors=True)
     argv = ("adapt", files / "good.mp4", "-o", place / "a.actor", "--steps", "100000")
     outcome = interrupt(*argv, number=signal.SIGINT, ready=lambda: tracks.exists() and bool(outputs(tracks)))
     assert outcome.status == 130, outcome.err
@@ -399,5 +397,4 @@ def test_an_adaptation_is_stopped(files: Path, tmp_path: Path) -> None:
 
 
 def test_the_pack_of_these_tests_is_good(files: Path) -> None:
-    data = (files / "good.actor").read_bytes()
-    assert encode_pack(decode_pack(data)) == data
+    assert encode_pack(decode_pack(data := (files / "good.actor").read_bytes())) == data
