@@ -25,6 +25,7 @@ LIP_WEIGHT, SKIN_WEIGHT = 3.0, 0.5
 VELOCITY, OPENING, CLOSURE, VARIATION = 5.0, 0.3, 2.0, 0.4
 CLOSED_CM = 0.15
 STYLE_SHARE = 0.5  # of samples that are told who speaks; the rest learns the average speaker
+STYLE_RATE_SHARE = 20.0  # of the rate: each person's code is learned from few samples
 MEMORY, WARM_UP_STEPS = 0.98, 50  # of the running mean of weights; of the rate
 TEACHERS = 2
 TEACHERS_SHARE = 0.6  # of what it learns
@@ -109,12 +110,13 @@ def _train(
     styles = nn.Embedding(len(sampler.people), STYLE_SIZE)
     nn.init.normal_(styles.weight, std=0.1)
     learned = [parameter for parameter in net.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.AdamW([*learned, *styles.parameters()], RATE, weight_decay=WEIGHT_DECAY)
+    groups = [{"params": learned, "share": 1.0}, {"params": [styles.weight], "share": STYLE_RATE_SHARE}]
+    optimiser = torch.optim.AdamW(groups, RATE, weight_decay=WEIGHT_DECAY)
     mean = [parameter.detach().clone() for parameter in learned]
     for step in range(1, steps + 1):
         for group in optimiser.param_groups:
             cosine = 0.5 * (1 + np.cos(np.pi * (step - 1) / steps))
-            group["lr"] = RATE * min(1, step / WARM_UP_STEPS) * (0.03 + 0.97 * cosine)
+            group["lr"] = group["share"] * RATE * min(1, step / WARM_UP_STEPS) * (0.03 + 0.97 * cosine)
         loss = _loss_of_batch(net.train(), styles, sampler, loss_of)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -126,9 +128,20 @@ def _train(
             now = [parameter.detach().clone() for parameter in learned]
             _assign(learned, mean)
             net.eval()
+            if step == steps:
+                _unit_styles(net, styles)
             yield step, loss.item()
             if step < steps:
                 _assign(learned, now)
+
+
+@torch.no_grad()
+def _unit_styles(net: AudioNet, styles: nn.Embedding) -> None:
+    """Measure style codes in standard deviations of the training people."""
+    spread = styles.weight.T @ styles.weight / len(styles.weight) + 1e-4 * torch.eye(STYLE_SIZE)
+    root = torch.linalg.cholesky(spread)
+    for layer in (net.condition, net.stretch):
+        layer.weight.copy_(layer.weight @ root)
 
 
 @torch.no_grad()
