@@ -10,6 +10,7 @@ from engine.arrays import F32, F64
 from engine.audio.logmel import LogMel
 from engine.expression.audio import MEL_BANDS, STYLE_SIZE, AudioToExpression, step_time_ms
 from engine.face.model import LANDMARKS, Pose, load_face_model
+from export import style as style_module
 from export.audio_assets import export_audio
 from export.style import MIN_FRAMES, fit_style, style_of_footage
 from tests.support.toy_audio_net import tiny_audio_net
@@ -58,15 +59,20 @@ def test_average_speakers_stay_average(network: bytes) -> None:
     assert np.abs(fit.style).max() < 1e-3
 
 
-def test_little_footage_is_doubted(network: bytes) -> None:
+def test_doubt_pulls_towards_the_average(network: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     model = load_face_model()
     times_s, said = spoken(network, mels(0), style(1))
-    few = slice(10, 10 + MIN_FRAMES + 4)
-    short = fit_style(mels(0), times_s[few], said[few], model, network=network)
-    long = fit_style(mels(0), times_s, said, model, network=network)
-    assert 0 < np.linalg.norm(short.style) < np.linalg.norm(long.style)
-    fewer = slice(10, 10 + MIN_FRAMES - 10)
-    assert not fit_style(mels(0), times_s[fewer], said[fewer], model, network=network).style.any()
+    sure = fit_style(mels(0), times_s, said, model, network=network)
+    monkeypatch.setattr(style_module, "DOUBT_FRAMES", 300.0)
+    doubted = fit_style(mels(0), times_s, said, model, network=network)
+    assert 0 < np.linalg.norm(doubted.style) < 0.8 * np.linalg.norm(sure.style)
+
+
+def test_too_little_footage_says_nothing(network: bytes) -> None:
+    times_s, said = spoken(network, mels(0), style(1))
+    few = slice(10, 10 + MIN_FRAMES - 10)
+    fit = fit_style(mels(0), times_s[few], said[few], load_face_model(), network=network)
+    assert not fit.style.any()
 
 
 def test_wrong_input_is_refused(network: bytes) -> None:
