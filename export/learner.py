@@ -169,7 +169,9 @@ def learn(
 
 def steps_of(options: LearnOptions, frames: int) -> int:
     """How many steps to take at most, with so many frames."""
-    return options.steps or (PHOTO_STEPS if frames < MIN_FRAMES else DEFAULT_STEPS)
+    if options.steps is not None:
+        return options.steps
+    return PHOTO_STEPS if frames < MIN_FRAMES else DEFAULT_STEPS
 
 
 def _ignore(*_: object) -> None:

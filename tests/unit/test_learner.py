@@ -58,6 +58,15 @@ def test_learning_helps_on_frames_it_did_not_see(prior: Prior, clip: FaceClip) -
     assert learned.after["face_psnr_db"] > learned.before["face_psnr_db"]  # type: ignore[operator]
 
 
+def test_no_step_is_a_start_and_nothing_else(prior: Prior, clip: FaceClip) -> None:
+    """The person's own colours on the prior's mean texture: what a preview shows."""
+    learned = learn(clip, LearnOptions(steps=0), prior)
+    assert learned.steps == 0
+    assert not learned.changed
+    assert torch.equal(weights_of(learned.prior), weights_of(prior))
+    assert not torch.equal(learned.texture, prior.mean)
+
+
 def test_the_prior_is_left_as_it_is_and_a_seed_repeats(prior: Prior, clip: FaceClip) -> None:
     before = weights_of(prior).clone()
     one, same = (learn(clip, FEW, prior) for _ in range(2))
