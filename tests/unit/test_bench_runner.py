@@ -52,8 +52,9 @@ def test_backends_quick() -> None:
         "backends", Settings("reference", runs=1, warmup=0, quick=True), datetime.now(UTC)
     ).results
     assert [(r.name, r.clock) for r in result] == [
-        ("reference f32 32 px 1 thread", "wall"),
-        ("reference f32 32 px 1 thread", "process_cpu"),
+        (f"reference {precision} 32 px 1 thread", clock)
+        for precision in ("f32", "int8")
+        for clock in ("wall", "process_cpu")
     ]
 
 
