@@ -1,0 +1,1 @@
+"""HTTP and WebSocket: how people and programs reach sessions."""

@@ -1,0 +1,1 @@
+"""One live session: the asyncio shell around the core, the worker and the WebRTC peers."""

@@ -1,0 +1,1 @@
+"""Processes that dub: one per session, in shared memory with the edge."""
