@@ -6,6 +6,9 @@ The renderer's alpha then has to cover only what bending cannot give: the lips, 
 Skin moves with the mesh; what lies beyond it (neck, collar) follows less and less, and the mask's edge stays.
 """
 
+import math
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
@@ -42,7 +45,8 @@ def displacement(model: FaceModel, neutral: F32, shown: F32, wanted: F32, pose: 
     ratio = cells / size_px
     corners, margin, feather = hull(model, neutral, wanted, pose), MARGIN_CM, FEATHER_CM
     scale = pose.scale_px * ratio
-    field *= soft_mask(corners * np.float32(ratio), margin * scale, feather * scale, cells, cells)[..., None]
+    mask = soft_mask(corners * np.float32(ratio), margin * scale, feather * scale, cells, cells)
+    field *= mask[..., None]
     return np.asarray(cv2.resize(field, (size_px, size_px), interpolation=cv2.INTER_LINEAR), np.float32)
 
 
@@ -75,9 +79,7 @@ def bend(picture: Array, shift: F32) -> Array:
         picture: what is bent.
         shift: float32 [H, W, 2] px.
     """
-    columns = shift[..., 0] + np.arange(picture.shape[1], dtype=np.float32)
-    rows = shift[..., 1] + np.arange(picture.shape[0], dtype=np.float32)[:, None]
-    return np.asarray(cv2.remap(picture, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+    return _taken(picture, *_places(shift, 0, 0))
 
 
 def bend_frame(image: I420, square: Square, shift: F32) -> None:
@@ -91,11 +93,43 @@ def bend_frame(image: I420, square: Square, shift: F32) -> None:
     part = inside(square, image.width, image.height)
     if part is None or np.abs(shift).max() < STILL_PX:
         return
-    for plane, step in ((image.y, 1), (image.u, 2), (image.v, 2)):
+    edges = _edges(shift)
+    for planes, step in (((image.y,), 1), ((image.u, image.v), 2)):
         side = square.side_px // step
-        scaled = cv2.resize(shift, (side, side), interpolation=cv2.INTER_LINEAR) * (side / len(shift))
-        top, left = (part.y - square.y) // step, (part.x - square.x) // step
-        y, x = part.y // step, part.x // step
-        area: U8 = plane[y : -(-(part.y + part.height) // step), x : -(-(part.x + part.width) // step)]
-        height, width = area.shape
-        area[:] = bend(area, scaled[top : top + height, left : left + width])
+        scaled = cv2.resize(shift, (side, side), interpolation=cv2.INTER_LINEAR)
+        ratio, x, y = side / len(shift), part.x // step, part.y // step
+        left, top = x - square.x // step, y - square.y // step  # of the part, in the square
+        width, height = -(-part.width // step), -(-part.height // step)
+        columns = _span(edges[:2], ratio, left, left + width)
+        rows = _span(edges[2:], ratio, top, top + height)
+        if columns.start == columns.stop or rows.start == rows.stop:
+            continue
+        places = _places(scaled[rows, columns] * np.float32(ratio), columns.start - left, rows.start - top)
+        for plane in planes:
+            area: U8 = plane[y : y + height, x : x + width]
+            drawn = area[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+            drawn[:] = _taken(area, *places)
+
+
+def _edges(shift: F32) -> tuple[int, int, int, int]:
+    """First and one past the last column, then row, of a field [S, S, 2] that something of moves."""
+    moves = (shift[..., 0] != 0) | (shift[..., 1] != 0)
+    columns, rows = np.flatnonzero(moves.any(0)), np.flatnonzero(moves.any(1))
+    return int(columns[0]), int(columns[-1]) + 1, int(rows[0]), int(rows[-1]) + 1
+
+
+def _span(edges: Sequence[int], ratio: float, first: int, last: int) -> slice:
+    """The same at another scale, a pixel more at either end, between `first` and `last`."""
+    low, high = math.floor((edges[0] - 1) * ratio), math.ceil((edges[1] + 1) * ratio)
+    return slice(min(max(low, first), last), max(min(high, last), first))
+
+
+def _places(shift: F32, first_x: int, first_y: int) -> tuple[F32, F32]:
+    """Columns and rows [H, W] that pixels come from, the first of them being at (x, y)."""
+    height, width = shift.shape[:2]
+    columns = shift[..., 0] + np.arange(first_x, first_x + width, dtype=np.float32)
+    return columns, shift[..., 1] + np.arange(first_y, first_y + height, dtype=np.float32)[:, None]
+
+
+def _taken(picture: Array, columns: F32, rows: F32) -> Array:
+    return np.asarray(cv2.remap(picture, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))

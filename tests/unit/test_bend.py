@@ -86,7 +86,9 @@ def test_a_frame_is_bent_as_its_crop_is(square: Square) -> None:
     assert (image.y != before.y).any()
 
 
-def test_a_square_beside_the_frame_is_left_alone() -> None:
+@pytest.mark.parametrize("square", [Square(900, 0, 224), Square(100, 490, 224), Square(100, 0, 10)])
+def test_where_nothing_of_the_frame_moves_it_is_left_alone(square: Square) -> None:
     image, before = rgb_to_i420(astronaut(), BT709), rgb_to_i420(astronaut(), BT709)
-    bend_frame(image, Square(900, 0, 224), shift(0, 1))
+    still = square.side_px < SIZE
+    bend_frame(image, square, shift(0, 0 if still else 1))
     np.testing.assert_array_equal(image.y, before.y)
