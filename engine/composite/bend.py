@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from engine.arrays import F32, U8, Array
+from engine.composite.blend import border_window
 from engine.face.model import LANDMARKS, FaceModel, Pose
 from engine.image.resize import Square, inside
 from engine.image.yuv import I420
@@ -37,7 +38,8 @@ def displacement(model: FaceModel, neutral: F32, shown: F32, wanted: F32, pose: 
         size_px: side of the crop.
 
     Returns:
-        float32 [S, S, 2] px, relative to the pixel itself; 0 outside the mask.
+        float32 [S, S, 2] px, relative to the pixel itself; 0 outside the mask and at the crop's edge, where a
+        broad jaw would else end in a straight seam.
     """
     before, after = (model.vertices(neutral, e, pose)[:LANDMARKS, :2] for e in (shown, wanted))
     cells = max(8, size_px // CELL_PX)
@@ -46,7 +48,7 @@ def displacement(model: FaceModel, neutral: F32, shown: F32, wanted: F32, pose: 
     corners, margin, feather = hull(model, neutral, wanted, pose), MARGIN_CM, FEATHER_CM
     scale = pose.scale_px * ratio
     mask = soft_mask(corners * np.float32(ratio), margin * scale, feather * scale, cells, cells)
-    field *= mask[..., None]
+    field *= (mask * border_window(cells))[..., None]
     return np.asarray(cv2.resize(field, (size_px, size_px), interpolation=cv2.INTER_LINEAR), np.float32)
 
 

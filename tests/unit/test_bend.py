@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -53,6 +55,17 @@ def test_outside_the_mask_nothing_moves() -> None:
     moved = np.abs(shift(0, 1.5)).max(-1)
     assert not moved[far].any()
     assert moved[mask == 1].max() > 5
+
+
+def test_a_jaw_that_reaches_the_crops_edge_leaves_no_straight_seam() -> None:
+    """Movement fades towards every edge, as the mask of what is pasted does."""
+    model = load_face_model()
+    for off_px in ((-90, 0, 0), (90, 0, 0), (0, 50, 0)):
+        head = replace(crop_head(), translation_px=crop_head().translation_px + off_px)
+        moved = displacement(model, resting_face(), opened(0), opened(1.5), head, SIZE)
+        assert np.abs(moved).max() > 2
+        for edge in (moved[0], moved[-1], moved[:, 0], moved[:, -1]):
+            assert not edge.any()
 
 
 def test_there_and_back_is_nearly_the_same() -> None:
