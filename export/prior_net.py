@@ -178,5 +178,5 @@ def make_canvas(sampled: Tensor, source: Tensor, reference: Tensor, mask: Tensor
 
 
 def within_reach(mask: Tensor) -> Tensor:
-    """The most that alpha may be, by the soft mask; as `engine.render.mask.within_reach`."""
+    """The most that alpha may be, by the soft mask; as in `engine.render.canvas.split_picture`."""
     return (mask * ALPHA_STEEPNESS).clamp(max=1)
