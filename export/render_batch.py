@@ -239,9 +239,10 @@ def _shoot(
     uv_map, mask, mouth = geometry(clip, sample.frame, model, noise, rng, expression)
     source = target
     if sample.other is not None:
-        source = _there_and_back(target, clip, sample, model, expression, noise, look, rng)
+        frames = sample.frame, sample.other
+        source = _there_and_back(target, clip, frames, model, expression, noise, look, rng)
         if look.borrowed and _alike(pose, clip.pose(sample.other)):
-            source = _borrowed(source, clip, sample, model, expression, mask, look)
+            source = _borrowed(source, clip, frames, model, expression, mask, look)
     reference = look.reference_gain * clip.crops[sample.reference].astype(np.float32) / 255
     return _Shot(target, look.compress(source), look.compress(np.minimum(reference, 1)), uv_map, mask, mouth)
 
@@ -254,29 +255,35 @@ def _bent(picture: F32, clip: FaceClip, model: FaceModel, shown: F32, wanted: F3
 def _there_and_back(
     target: F32,
     clip: FaceClip,
-    sample: Sample,
+    frames: tuple[int, int],
     model: FaceModel,
     expression: F32,
     noise: Noise,
     look: Look,
     rng: np.random.Generator,
 ) -> F32:
-    """The target with another mouth, bent to the target's again, with the tracker's error in between."""
-    pose = clip.pose(sample.frame)
-    other = clip.expression[sample.frame if sample.other is None else sample.other]
-    shown = _with_jaw(other, model, look.jaw_cm)
+    """The target with the other frame's mouth, bent to its own again, with the tracker's error in between."""
+    frame, other = frames
+    pose = clip.pose(frame)
+    shown = _with_jaw(clip.expression[other], model, look.jaw_cm)
     error = noise.expression * rng.standard_normal(model.expressions).astype(np.float32)
     there = _bent(target, clip, model, expression, shown, pose)
     return _bent(there, clip, model, shown + error, expression, pose)
 
 
 def _borrowed(
-    around: F32, clip: FaceClip, sample: Sample, model: FaceModel, expression: F32, mask: F32, look: Look
+    around: F32,
+    clip: FaceClip,
+    frames: tuple[int, int],
+    model: FaceModel,
+    expression: F32,
+    mask: F32,
+    look: Look,
 ) -> F32:
-    """Inside the mask the skin of another frame, with that frame's folds, bent to the target."""
-    other = sample.frame if sample.other is None else sample.other
+    """Inside the mask the skin of the other frame, with that frame's folds, bent to the target."""
+    frame, other = frames
     before = _skin(clip, model, clip.expression[other], clip.pose(other))
-    after = _skin(clip, model, expression, clip.pose(sample.frame))
+    after = _skin(clip, model, expression, clip.pose(frame))
     skin = bend(look.light(clip.crops[other].astype(np.float32) / 255), travel(before, after, len(mask)))
     share = np.minimum(mask * ALPHA_STEEPNESS, 1)[..., None]
     return np.asarray(skin * share + around * (1 - share), np.float32)
