@@ -50,10 +50,7 @@ def prepare(
     verbose: Verbose = False,
 ) -> None:
     """Pack footage into one small file to train from, here or on another machine."""
-    check_data(data, folder=True)
-    check_ending(out, (".safetensors",))
-    check_place(out)
-    check_report(json, out)
+    check_files(data, out, ".safetensors", json, folder=True)
     if size % 2:
         raise InputError(f"--size {size}: must be even")
     with needed_packages():
@@ -73,10 +70,7 @@ def face_model(
     verbose: Verbose = False,
 ) -> None:
     """Learn the geometry of faces: topology, neutral, expressions."""
-    check_data(data, folder=True)
-    check_ending(out, (".safetensors",))
-    check_place(out)
-    check_report(json, out)
+    check_files(data, out, ".safetensors", json, folder=True)
     with needed_packages():
         from export.jobs import train_face_model
     with console_of(ctx).progress() as on_progress:
@@ -123,10 +117,7 @@ def audio(
     verbose: Verbose = False,
 ) -> None:
     """Learn which mouth belongs to which sound."""
-    check_data(data)
-    check_ending(out, (".onnx",))
-    check_place(out)
-    check_report(json, out)
+    check_files(data, out, ".onnx", json)
     with needed_packages():
         from export.jobs_audio import train_audio
     with console_of(ctx).progress() as on_progress:
@@ -145,15 +136,24 @@ def sync(
     verbose: Verbose = False,
 ) -> None:
     """Learn to judge whether a mouth fits its sound; for scores only."""
-    check_data(data)
-    check_ending(out, (".safetensors",))
-    check_place(out)
-    check_report(json, out)
+    check_files(data, out, ".safetensors", json)
     with needed_packages():
         from export.jobs_sync import train_sync
     with console_of(ctx).progress() as on_progress:
         report = train_sync(data, out, steps=steps, seed=seed, on_progress=on_progress)
     give(ctx, f"{out} is written", report, json)
+
+
+def check_files(data: Path, out: Path, ending: str, json: Path | None, *, folder: bool = False) -> None:
+    """Refuse files that a training into one file cannot work with, before it begins.
+
+    Raises:
+        InputError: the footage is not there, or a file that is to be written cannot be.
+    """
+    check_data(data, folder=folder)
+    check_ending(out, (ending,))
+    check_place(out)
+    check_report(json, out)
 
 
 def check_data(data: Path, *, folder: bool = False) -> None:
