@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from benchmarks.lips_schema import FootageRow, ForeignRow, SilenceRow, SpeechRow, Trace
@@ -124,7 +125,7 @@ def footage_rows(
                     identity=clip.clip.identity,
                     language=languages.get(clip.clip.path.as_posix(), ""),
                     look_ahead_ms=voice.look_ahead_ms,
-                    **asdict(score),
+                    **msgspec.structs.asdict(score),
                     wrong_correlation=_overlapping(other, real.opening),
                     sync_confidence=ours.confidence if ours else None,
                     sync_real=judged.confidence if judged else None,

@@ -6,12 +6,11 @@ A study is JSON: metadata, and rows for real footage, speech with known sounds, 
 import msgspec
 
 from benchmarks.schema import Metadata
+from export.audio_metrics import LipScore
 
 
-class FootageRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One unseen person's clip at one look-ahead.
-
-    From `seconds` to `silence_speed_real_mm_s` the fields are those of `export.audio_metrics.LipScore`.
+class FootageRow(LipScore, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One unseen person's clip at one look-ahead: the prediction's score against the person's own mouth.
 
     Attributes:
         clip: name; identity: who; language: as the manifest has it, "" if unknown.
@@ -25,20 +24,6 @@ class FootageRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     identity: str
     language: str
     look_ahead_ms: int
-    seconds: float
-    correlation: float | None
-    lag_ms: float | None
-    correlation_at_lag: float | None
-    range_ratio: float | None
-    speed_ratio: float | None
-    lve_mm: float | None
-    lve_centred_mm: float | None
-    closures: int
-    recall: float | None
-    precision: float | None
-    silence_s: float
-    silence_speed_mm_s: float | None
-    silence_speed_real_mm_s: float | None
     wrong_correlation: float | None
     sync_confidence: float | None
     sync_real: float | None

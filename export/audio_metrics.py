@@ -15,6 +15,7 @@ in some 70 clips at which lips were narrowest) these fall into two groups, which
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from engine.arrays import F32, F64, Bool
@@ -102,8 +103,7 @@ def fitted(packed: PackedClip, model: FaceModel) -> tuple[F32, F64]:
     return fit_track(packed.all_landmarks(), packed.time_s - packed.clip.late_s, model, packed.neutral)
 
 
-@dataclass(frozen=True)
-class LipScore:
+class LipScore(msgspec.Struct, frozen=True, kw_only=True):
     """One mouth against the real one.
 
     Attributes:

@@ -1,6 +1,5 @@
 """The lips' part of `livedub evaluate --audio`: a dub's mouth against the real one, and against the sound."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from engine.face.fit import person_neutral
 from engine.face.model import FaceModel, load_face_model
 from engine.media import probe, read_audio
 from engine.timing import AUDIO_RATE_HZ
-from export.audio_metrics import LipMotion, compare, fit_track, motion_of, phone_closures, silences
+from export.audio_metrics import LipMotion, LipScore, compare, fit_track, motion_of, phone_closures, silences
 from export.phones import read_phones
 
 if TYPE_CHECKING:
@@ -47,8 +46,8 @@ ROWS = (
 )
 
 
-class LipReport(msgspec.Struct, frozen=True, kw_only=True):
-    """A dub's mouth; the first part is of `export.audio_metrics.LipScore`, against the reference's mouth.
+class LipReport(LipScore, frozen=True, kw_only=True):
+    """A dub's mouth: its score against the reference's mouth, and against sound.
 
     Attributes:
         phone_closures: p, b, m in the phone times that were given; `phone_recall`, `phone_precision`: how
@@ -61,20 +60,6 @@ class LipReport(msgspec.Struct, frozen=True, kw_only=True):
         sync_offset_reference_ms: the same of the reference.
     """
 
-    seconds: float
-    correlation: float | None
-    lag_ms: float | None
-    correlation_at_lag: float | None
-    range_ratio: float | None
-    speed_ratio: float | None
-    lve_mm: float | None
-    lve_centred_mm: float | None
-    closures: int
-    recall: float | None
-    precision: float | None
-    silence_s: float
-    silence_speed_mm_s: float | None
-    silence_speed_real_mm_s: float | None
     phone_closures: int | None
     phone_recall: float | None
     phone_precision: float | None
@@ -113,7 +98,7 @@ def lips_report(
     measure = _measure(notes)
     found = _sync(measure, mels, ours, model, "sync_confidence", notes)
     wanted = _sync(measure, real_mels, real, model, "sync_reference", notes)
-    fields = asdict(score) | _closures(said, phones) | _synced(found, wanted)
+    fields = msgspec.structs.asdict(score) | _closures(said, phones) | _synced(found, wanted)
     return LipReport(**fields), notes
 
 

@@ -1,9 +1,8 @@
 """Lip metrics against planted truths."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
+from msgspec import structs
 
 from engine.arrays import F32, F64
 from engine.errors import NoFaceError
@@ -109,9 +108,9 @@ def test_a_constant_offset_changes_only_the_error_in_place(model: FaceModel) -> 
     assert moved.lve_mm is not None
     assert moved.lve_mm > 0.5
     assert moved.lve_centred_mm == pytest.approx(0, abs=1e-3)
-    assert replace(
+    assert structs.replace(
         moved, lve_mm=0, lve_centred_mm=0, correlation=1, lag_ms=0, correlation_at_lag=1
-    ) == replace(
+    ) == structs.replace(
         plain,
         lve_mm=0,
         lve_centred_mm=0,
