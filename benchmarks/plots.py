@@ -19,6 +19,7 @@ PANELS = {
     "identity": "likeness to the real face",
 }
 PHOTO_AT_S = 0.5  # where one picture is on an axis of seconds
+MOST_TICKS = 5  # of differences, whose labels are long
 DPI = 100
 METADATA = {"Software": None}  # so that equal studies make equal files
 
@@ -91,6 +92,7 @@ def draw_parts(figure: Any, rows: Sequence[Row]) -> None:
             ]
             _line(axes, points, index, "none", True, clip)
         axes.axvline(0, color="black", linewidth=0.8)
+        axes.locator_params(axis="x", nbins=MOST_TICKS)
         first = axes.get_subplotspec().is_first_col()
         axes.set_yticks(range(len(ways)), list(ways) if first else [""] * len(ways))
         axes.set_ylim(max(len(ways), 1) - 0.5, -0.5)
