@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -31,7 +31,9 @@ class Clip:
         split: `train...` or `dev...`; dev people are never trained on.
         has_audio: whether its sound belongs to its picture.
         sync: how surely (the manifest's word), "" if unknown.
-        audio_lag_ms: how much later the picture is than the sound, estimated; 0 if unknown.
+        audio_lag_ms: how much later the picture is than the sound, as the manifest estimates; 0 if unknown.
+        fits: whether the sync measure finds one offset that holds, see `export.offsets`; None if not asked.
+        measured_lag_ms: that offset; None without.
     """
 
     path: Path
@@ -40,6 +42,8 @@ class Clip:
     has_audio: bool
     sync: str
     audio_lag_ms: float
+    fits: bool | None = None
+    measured_lag_ms: float | None = None
 
     @property
     def held_out(self) -> bool:
@@ -48,14 +52,32 @@ class Clip:
 
     @property
     def speaks(self) -> bool:
-        """Whether the sound says what the lips do, as far as is known."""
-        return self.has_audio and self.sync in {"good", "ok", ""}
+        """Whether the sound says what the lips do: as measured, else as told.
+
+        Who is held out is not left out for what a measure says: else scores would be of the clips it likes.
+        """
+        told = self.told_to_speak and (self.fits is None or self.held_out)
+        return self.has_audio and (bool(self.fits) or told)
 
     @property
     def late_s(self) -> float:
-        """How much later the picture is than the sound, s; 0 where the estimate is not to be believed."""
+        """How much later the picture is than the sound, s: as measured, else as told."""
+        return self.told_late_s if self.measured_lag_ms is None else self.measured_lag_ms / 1000
+
+    @property
+    def told_to_speak(self) -> bool:
+        """Whether the manifest says that the sound is the mouth's, or nothing."""
+        return self.has_audio and self.sync in {"good", "ok", ""}
+
+    @property
+    def told_late_s(self) -> float:
+        """How late the picture is by the manifest, s; 0 where the estimate is not to be believed."""
         believed = self.sync in {"good", "ok"} and abs(self.audio_lag_ms) <= LARGEST_LAG_MS
         return self.audio_lag_ms / 1000 if believed else 0.0
+
+    def as_told(self) -> "Clip":
+        """The same without what was measured."""
+        return replace(self, fits=None, measured_lag_ms=None)
 
 
 def list_clips(folder: Path) -> list[Clip]:

@@ -31,6 +31,7 @@ from engine.image.yuv import I420, Colour, rgb_to_i420
 from engine.media import ColourTags, VideoFrame, VideoInfo, open_video, open_writer, read_audio
 from engine.timing import MEL_RATE_HZ
 from export.dataset import Clip, Crops, cut_crops, list_clips
+from export.offsets import with_offset
 from export.training_set import (
     LANDMARK_STEPS,
     SIZE_PX,
@@ -66,7 +67,7 @@ def prepare(data: Path, *, size_px: int | None = SIZE_PX, on_progress: OnProgres
         packed = pack(clip, data, model, size_px=size_px)
         on_progress("pack", index + 1, len(unique))
         if packed is not None:
-            yield packed
+            yield with_offset(packed, model)
 
 
 def pack(clip: Clip, data: Path, model: FaceModel, *, size_px: int | None = SIZE_PX) -> PackedClip | None:
@@ -147,7 +148,14 @@ def encode_film(pictures: U8) -> U8:
 
 @dataclass(frozen=True)
 class PrepareReport:
-    """What went into a training set; `file_mb` is in millions of bytes."""
+    """What went into a training set.
+
+    Attributes:
+        clips_that_speak: whose sound says what the lips do, as far as is known.
+        offsets_measured: of these, by the sync measure instead of by the list.
+        clips_out_of_sync: in which the measure finds no offset that holds.
+        file_mb: in millions of bytes.
+    """
 
     clips: int
     people: int
@@ -156,6 +164,9 @@ class PrepareReport:
     clips_with_crops: int
     crops: int
     minutes_of_sound: float
+    clips_that_speak: int
+    offsets_measured: int
+    clips_out_of_sync: int
     file_mb: float
 
 
@@ -181,5 +192,8 @@ def write_training_set(
         clips_with_crops=sum(len(one.film) > 0 for one in packed),
         crops=sum(len(one.frames) for one in packed),
         minutes_of_sound=sum(len(one) for one in mels if one is not None) / 60 / MEL_RATE_HZ,
+        clips_that_speak=sum(one.clip.speaks for one in packed),
+        offsets_measured=sum(one.clip.fits is True for one in packed),
+        clips_out_of_sync=sum(one.clip.fits is False for one in packed),
         file_mb=out.stat().st_size / 1e6,
     )

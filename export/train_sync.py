@@ -66,7 +66,11 @@ class SyncClip:
 
 
 def read_sync_clip(packed: PackedClip, model: FaceModel) -> SyncClip | None:
-    """A clip's sound and mouth; None where the face is lost too often, or there is no sound that fits."""
+    """A clip's sound and mouth; None where the face is lost too often, or there is no sound that fits.
+
+    Offsets are as told: what a measure said of them would have the next one agree with it.
+    """
+    packed = replace(packed, clip=packed.clip.as_told())
     mels = packed.log_mels()
     least = MIN_FOUND_HELD_OUT if packed.clip.held_out else MIN_FOUND
     if mels is None or not packed.clip.speaks or packed.found.mean() < least:
