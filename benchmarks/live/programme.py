@@ -1,0 +1,122 @@
+"""What goes into the server: a real person's picture with numbers burned in, and a voice with beeps.
+
+Encoded once, before anything is measured. The clip goes forth and back, so that it never jumps.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import PictureType
+
+from benchmarks.live import pattern
+from engine.arrays import U8
+from engine.errors import MediaError
+from engine.image.yuv import I420
+from engine.media import open_video, read_audio
+from engine.media.frames import from_i420
+from streaming.types import PCM
+
+WIDTH_PX, HEIGHT_PX, RATE = 1280, 720, Fraction(25)
+KEY_EVERY = 25
+ENCODER = {"preset": "veryfast", "tune": "zerolatency", "profile": "baseline", "threads": "1"}
+BITRATE_BPS = 3_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Programme:
+    """A round of a programme.
+
+    Attributes:
+        pictures: H.264, Annex B; picture k shows the number k, and flashes at the start of each second.
+        voice: int16 [T] at 48 kHz, a beep at the start of each second; as long as the pictures.
+    """
+
+    pictures: tuple[bytes, ...]
+    voice: PCM
+
+    @property
+    def seconds(self) -> float:
+        """Length of the round."""
+        return float(len(self.pictures) / RATE)
+
+
+def make_programme(video: Path, voice: Path, *, seconds: int, clip_s: float = 20.0) -> Programme:
+    """Make a round of whole seconds.
+
+    Args:
+        video: of the actor; its first `clip_s` seconds are shown, forth and back.
+        voice: what shall be said, round and round.
+        seconds: of the round.
+        clip_s: of the video to use.
+
+    Raises:
+        MediaError: a file cannot be used.
+    """
+    return Programme(tuple(_encoded(_numbered(_clip(video, clip_s), seconds))), _voice(voice, seconds))
+
+
+def _voice(path: Path, seconds: int) -> PCM:
+    speech = read_audio(path, pattern.SOUND_RATE_HZ)
+    if not len(speech):
+        raise MediaError(f"{path}: has no sound")
+    whole = pattern.with_beeps(np.resize(speech, seconds * pattern.SOUND_RATE_HZ))
+    return np.asarray(np.round(whole * 32767), np.int16)
+
+
+def _clip(path: Path, clip_s: float) -> list[I420]:
+    """Pictures at 25 per second, 1280 x 720, the clip's own cut to that shape."""
+    images: list[I420] = []
+    with open_video(path) as reader:
+        for frame in reader:
+            time_s = float(frame.pts * reader.info.time_base)
+            if time_s >= clip_s:
+                break
+            while len(images) <= time_s * RATE:
+                images.append(_sized(frame.image))
+    return images
+
+
+def _sized(image: I420) -> I420:
+    scale = max(WIDTH_PX / image.width, HEIGHT_PX / image.height)
+    planes = []
+    for plane, part in ((image.y, 1), (image.u, 2), (image.v, 2)):
+        width, height = WIDTH_PX // part, HEIGHT_PX // part
+        size = (round(plane.shape[1] * scale), round(plane.shape[0] * scale))
+        resized: U8 = np.asarray(cv2.resize(plane, size, interpolation=cv2.INTER_AREA), np.uint8)
+        left, top = (resized.shape[1] - width) // 2, (resized.shape[0] - height) // 4
+        planes.append(np.ascontiguousarray(resized[top : top + height, left : left + width]))
+    return I420(*planes)
+
+
+def _numbered(images: list[I420], seconds: int) -> Iterator[I420]:
+    period = max(1, 2 * len(images) - 2)
+    for number in range(int(seconds * RATE)):
+        at = number % period
+        image = images[at if at < len(images) else period - at].copy()
+        pattern.draw(image.y, number, flash=number % RATE < pattern.FLASH_FRAMES)
+        image.u[: pattern.NUMBER_HEIGHT_PX // 2, : pattern.NUMBER_WIDTH_PX // 2] = 128
+        image.v[: pattern.NUMBER_HEIGHT_PX // 2, : pattern.NUMBER_WIDTH_PX // 2] = 128
+        yield image
+
+
+def _encoded(images: Iterator[I420]) -> Iterator[bytes]:
+    context = av.CodecContext.create("libx264", "w")
+    if not isinstance(context, VideoCodecContext):
+        raise MediaError("this FFmpeg has no libx264")
+    context.width, context.height, context.pix_fmt = WIDTH_PX, HEIGHT_PX, "yuv420p"
+    context.time_base, context.framerate = 1 / RATE, RATE
+    context.bit_rate = BITRATE_BPS
+    context.options = ENCODER | {"maxrate": str(BITRATE_BPS), "bufsize": str(BITRATE_BPS // 2)}
+    context.gop_size = KEY_EVERY
+    for index, image in enumerate(images):
+        frame = from_i420(image, "yuv420p")
+        frame.pts, frame.time_base = index, 1 / RATE
+        if index % KEY_EVERY == 0:
+            frame.pict_type = PictureType.I
+        yield b"".join(bytes(packet) for packet in context.encode(frame))
