@@ -1,7 +1,7 @@
 """From what a viewer saw and heard to latency, skew and freezes. Times are ms of one clock.
 
-Skew is the flash's display less the beep's onset: negative means that sound is late. A freeze is a gap between
-frames above max(3 d, d + 150 ms), d the mean gap (W3C webrtc-stats, `freezeCount`).
+Skew is the flash's display less the beep's onset: negative means that sound is late. A freeze is a gap
+between frames above max(3 d, d + 150 ms), d the mean gap (W3C webrtc-stats, `freezeCount`).
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ class Seen(msgspec.Struct, frozen=True):
         asked_ms, answered_ms: of the connection.
     """
 
-    frames: list[tuple[int | None, float, float, int, int]]
+    frames: Sequence[tuple[int | None, float, float, int, int]]
     beeps: list[float]
     stats: list[dict[str, Any]]
     error: str | None
@@ -36,7 +36,7 @@ class Seen(msgspec.Struct, frozen=True):
 
 
 class Sent(msgspec.Struct, frozen=True):
-    """What went in: number k of a round of `round_frames` was taken at `start_ms + k * frame_ms`, and again."""
+    """What went in: frame k of each round of `round_frames` was taken at `start_ms + k * frame_ms`."""
 
     start_ms: float
     frame_ms: float
@@ -70,7 +70,7 @@ class Viewed(msgspec.Struct, frozen=True):
 
 
 def captured_ms(sent: Sent, number: int, seen_ms: float) -> float:
-    """When the frame was taken that shows `number` and is seen at `seen_ms`: of all rounds the latest before."""
+    """When the frame that shows `number` and is seen at `seen_ms` was taken: in the latest round before."""
     first_ms, round_ms = sent.start_ms + number * sent.frame_ms, sent.round_frames * sent.frame_ms
     return first_ms + max(0.0, np.floor((seen_ms - first_ms) / round_ms)) * round_ms
 

@@ -31,7 +31,7 @@ FLAGS = (
 
 
 def find_browser() -> str | None:
-    """The browser itself, not a distribution's wrapper script, which is hard to stop; None if there is none."""
+    """The browser itself, not a distribution's wrapper script, which is hard to stop; else None."""
     path = os.pathsep.join([*FOLDERS, os.environ.get("PATH", "")])
     return next((found for name in NAMES if (found := shutil.which(name, path=path))), None)
 
