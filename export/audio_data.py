@@ -16,6 +16,7 @@ SETTLE_STEPS = 10  # of a sample, before which the front end has not heard all i
 WINDOW_STEPS = 72  # of a training sample: 2.88 s
 MELS_PER_STEP = STEP_MS // 10
 SILENCE_SHARE = 0.08
+HEARD_SHARE = 0.6  # of samples, whose sound was disturbed as a waveform, where a clip has that
 ONSET_S = 0.15  # lips leave rest this long before the first sound, at most
 MIN_FOUND, MIN_FRAMES = 0.9, 40
 
@@ -29,6 +30,7 @@ class SpokenClip:
         mels: float32 [M, 80] at 100 Hz.
         time_s: float64 [F], when each picture's sound is; increasing.
         expression: float32 [F, E].
+        heard: the same sound heard otherwise, float32 [M, 80] each.
     """
 
     identity: str
@@ -36,6 +38,7 @@ class SpokenClip:
     mels: F32
     time_s: F64
     expression: F32
+    heard: tuple[F32, ...] = ()
 
 
 def read_spoken(packed: PackedClip, model: FaceModel) -> SpokenClip | None:
@@ -49,7 +52,7 @@ def read_spoken(packed: PackedClip, model: FaceModel) -> SpokenClip | None:
     seen = packed.all_landmarks()[packed.found]
     expression = np.stack([fitter.fit(frame).expression for frame in seen])
     time_s = packed.time_s[packed.found] - packed.clip.late_s
-    return SpokenClip(packed.clip.identity, packed.clip.split, mels, time_s, expression)
+    return SpokenClip(packed.clip.identity, packed.clip.split, mels, time_s, expression, packed.heard_mels())
 
 
 def step_times_s(first_s: float, steps: int, look_ahead_ms: int) -> F64:
@@ -110,7 +113,10 @@ class Sampler:
             return self._silence()
         clip = self.clips[self.rng.choice(len(self.clips), p=self._weight)]
         speed = self.rng.uniform(0.86, 1.16)
-        window, first_s = self._window(clip.mels, speed)
+        mels = clip.mels
+        if clip.heard and self.rng.random() < HEARD_SHARE:
+            mels = clip.heard[int(self.rng.integers(len(clip.heard)))]
+        window, first_s = self._window(mels, speed)
         answers, known = [], []
         for look_ahead_ms in LOOK_AHEADS_MS:
             times = step_times_s(first_s, WINDOW_STEPS, look_ahead_ms) * speed

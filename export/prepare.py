@@ -11,8 +11,9 @@ file of 49.9 MB: films 27.5, landmarks 15.8, log-mels 5.1, neutrals 0.9.
 """
 
 import tempfile
+import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -31,8 +32,10 @@ from engine.image.yuv import I420, Colour, rgb_to_i420
 from engine.media import ColourTags, VideoFrame, VideoInfo, open_video, open_writer, read_audio
 from engine.timing import MEL_RATE_HZ
 from export.dataset import Clip, Crops, cut_crops, list_clips
+from export.heard import VARIANTS, heard
 from export.offsets import with_offset
 from export.training_set import (
+    HEARD_STEP,
     LANDMARK_STEPS,
     SIZE_PX,
     OnProgress,
@@ -67,7 +70,7 @@ def prepare(data: Path, *, size_px: int | None = SIZE_PX, on_progress: OnProgres
         packed = pack(clip, data, model, size_px=size_px)
         on_progress("pack", index + 1, len(unique))
         if packed is not None:
-            yield with_offset(packed, model)
+            yield with_heard(with_offset(packed, model), data)
 
 
 def pack(clip: Clip, data: Path, model: FaceModel, *, size_px: int | None = SIZE_PX) -> PackedClip | None:
@@ -126,12 +129,34 @@ def _mels(clip: Clip) -> U8:
     if not clip.has_audio:
         return _NOTHING
     try:
-        sound = read_audio(clip.path)
+        sound = _whole(read_audio(clip.path))
     except MediaError:
         return _NOTHING
+    return pack_mels(LogMel().offline(sound[None])[0]) if len(sound) else _NOTHING
+
+
+def with_heard(packed: PackedClip, data: Path) -> PackedClip:
+    """The clip with its sound as others would hear it, if it may be learned from; the same every time.
+
+    Args:
+        packed: the clip.
+        data: the folder it is from.
+
+    Raises:
+        MediaError: its sound cannot be read any more.
+    """
+    if packed.clip.held_out or not packed.clip.speaks:
+        return packed
+    sound = _whole(read_audio(data / packed.clip.path))
+    rng = np.random.default_rng(zlib.crc32(packed.clip.path.as_posix().encode()))
+    others = [LogMel().offline(heard(sound, rng)[None])[0] for _ in range(VARIANTS)]
+    return replace(packed, heard=pack_mels(np.concatenate(others), HEARD_STEP))
+
+
+def _whole(sound: F32) -> F32:
+    """As much of a sound [T] as is whole steps."""
     step = HOP_SAMPLES * MELS_PER_STEP
-    whole = sound[: len(sound) // step * step]
-    return pack_mels(LogMel().offline(whole[None])[0]) if len(whole) else _NOTHING
+    return sound[: len(sound) // step * step]
 
 
 def encode_film(pictures: U8) -> U8:

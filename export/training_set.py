@@ -6,7 +6,8 @@ clip; the tensors of clip i are named `i.<name>`, as in `PackedClip`. Nothing he
 - Crops are an H.264 film in MP4, BT.601, which OpenCV decodes.
 - Landmarks are rounded to 1/4 px of a face 256 px wide, as differences in time from the frame before and from
   the median difference of the frame, zigzag, low bytes first, under LZMA.
-- Log-mels are rounded to 0.1 (0.4 dB), as differences in time, under LZMA.
+- Log-mels are rounded to 0.1 (0.4 dB), as differences in time, under LZMA; those of the sound as it is heard
+  elsewhere (`export.heard`), one after the other, to 0.2.
 
 Somebody who is held out is in the file for scores; `read` gives those clips only when asked for nothing else.
 """
@@ -16,7 +17,7 @@ import lzma
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import cv2
@@ -31,10 +32,11 @@ from engine.face.landmarks import COUNT
 from engine.face.model import FaceModel
 from export.dataset import Clip, Crops, FaceClip, fit_crops
 
-FORMAT, VERSION = "livedub-training-set", "1"
+FORMAT, VERSION = "livedub-training-set", "2"
+READABLE = ("1", VERSION)  # version 1 has neither measured offsets nor sound heard otherwise
 SIZE_PX = 224
 LANDMARK_STEPS = 4 * 256  # in the width of a face
-MEL_FLOOR, MEL_STEP = -13.9, 0.1
+MEL_FLOOR, MEL_STEP, HEARD_STEP = -13.9, 0.1, 0.2
 SPOKEN_LOOK_AHEAD_MS = 120
 LARGEST_SHIFT = 3.0  # grey levels; a decoder that is further off has other colours
 
@@ -56,6 +58,7 @@ class PackedClip:
         film: uint8, an MP4 file of the crops; empty where the face is too small to learn from.
         frames: int32 [K], squares: int32 [K, 3]: as of `Crops`.
         colour: float32 [3], mean RGB of all crops before they were encoded.
+        heard: uint8, packed log-mels of the same sound heard otherwise, several times over; empty without.
     """
 
     clip: Clip
@@ -69,6 +72,7 @@ class PackedClip:
     frames: I32
     squares: I32
     colour: F32
+    heard: U8 = field(default_factory=lambda: np.zeros(0, np.uint8))
 
     def all_landmarks(self) -> F32:
         """Landmarks float32 [F, 478, 3] px; NaN where the frame shows no face."""
@@ -81,6 +85,14 @@ class PackedClip:
         """Log-mels float32 [M, 80] at 100 Hz; None without sound."""
         with self._whole("mels"):
             return unpack_mels(self.mels) if len(self.mels) else None
+
+    def heard_mels(self) -> tuple[F32, ...]:
+        """The same sound heard otherwise: float32 [M, 80] each, of the length of `log_mels`."""
+        if not len(self.heard):
+            return ()
+        with self._whole("mels"):
+            one, every = unpack_mels(self.mels), unpack_mels(self.heard, HEARD_STEP)
+            return tuple(np.split(every, len(every) // len(one)))
 
     def crops(self) -> Crops | None:
         """The decoded crops; None if there are none.
@@ -129,17 +141,17 @@ def unpack_landmarks(packed: U8, step_px: float) -> F32:
     return np.asarray(np.cumsum(change, 0) * step_px, np.float32)
 
 
-def pack_mels(mels: F32) -> U8:
-    """Log-mels [M, 80], rounded and compressed."""
-    steps = np.rint((mels - MEL_FLOOR) / MEL_STEP).clip(0, 255).astype(np.uint8)
+def pack_mels(mels: F32, step: float = MEL_STEP) -> U8:
+    """Log-mels [M, 80], rounded to steps and compressed."""
+    steps = np.rint((mels - MEL_FLOOR) / step).clip(0, 255).astype(np.uint8)
     change = np.diff(steps, axis=0, prepend=np.zeros_like(steps[:1]))  # modulo 256
     return np.frombuffer(lzma.compress(change.T.tobytes()), np.uint8)
 
 
-def unpack_mels(packed: U8) -> F32:
+def unpack_mels(packed: U8, step: float = MEL_STEP) -> F32:
     """What `pack_mels` packed, to half a step: float32 [M, 80]."""
     change = np.frombuffer(lzma.decompress(packed.tobytes()), np.uint8).reshape(MEL_BANDS, -1).T
-    return np.asarray(np.cumsum(change, 0, dtype=np.uint8) * MEL_STEP + MEL_FLOOR, np.float32)
+    return np.asarray(np.cumsum(change, 0, dtype=np.uint8) * step + MEL_FLOOR, np.float32)
 
 
 def decode_film(film: U8) -> U8:
@@ -169,7 +181,7 @@ def write(path: Path, clips: Iterable[PackedClip]) -> None:
     for index, packed in enumerate(clips):
         known = asdict(packed.clip) | {"path": packed.clip.path.as_posix(), "step_px": packed.step_px}
         about.append(known)
-        for name in _TENSORS:
+        for name in (*_TENSORS, *(["heard"] if len(packed.heard) else [])):
             tensors[f"{index}.{name}"] = np.ascontiguousarray(getattr(packed, name))
     temporary = path.with_name(f".{path.name}.partial")
     try:
@@ -189,10 +201,11 @@ def open_set(path: Path) -> list[PackedClip]:
     try:
         with safe_open(path, framework="numpy") as file:
             about = file.metadata() or {}
-            if about.get("format") != FORMAT or about.get("version") != VERSION:
+            if about.get("format") != FORMAT or about.get("version") not in READABLE:
                 raise InputError(
                     f"{path} is no training set of version {VERSION}; write one with: livedub train prepare"
                 )
+            names = set(file.keys())
             return [
                 PackedClip(
                     clip=Clip(
@@ -200,7 +213,11 @@ def open_set(path: Path) -> list[PackedClip]:
                         **{k: v for k, v in known.items() if k not in {"path", "step_px"}},
                     ),
                     step_px=float(known["step_px"]),
-                    **{name: file.get_tensor(f"{index}.{name}") for name in _TENSORS},
+                    **{
+                        name: file.get_tensor(f"{index}.{name}")
+                        for name in (*_TENSORS, "heard")
+                        if name != "heard" or f"{index}.heard" in names
+                    },
                 )
                 for index, known in enumerate(json.loads(about["clips"]))
             ]

@@ -3,6 +3,7 @@ import pytest
 
 from engine.expression.audio import LOOK_AHEADS_MS, MEL_BANDS, SILENCE
 from export.audio_data import (
+    HEARD_SHARE,
     SETTLE_STEPS,
     WINDOW_STEPS,
     Sample,
@@ -101,3 +102,12 @@ def test_clips_shorter_than_a_window_are_followed_by_silence() -> None:
     for sample in drawn(20, short):
         if sample.speaker is not None:
             assert not sample.known[:, -8:].any()
+
+
+def test_most_samples_are_of_sound_heard_otherwise() -> None:
+    loud = np.full((800, MEL_BANDS), 5, np.float32)
+    time_s = np.arange(0, LENGTH_S, 0.04)
+    expression = np.zeros((len(time_s), EXPRESSIONS), np.float32)
+    other = SpokenClip("a", "train", np.full_like(loud, SILENCE), time_s, expression, heard=(loud, loud))
+    heard = [np.median(one.mels) > -2 for one in drawn(200, other) if one.speaker is not None]
+    assert np.mean(heard) == pytest.approx(HEARD_SHARE, abs=0.12)

@@ -17,8 +17,9 @@ from engine.image.resize import cut
 from engine.image.yuv import Colour, rgb_to_i420
 from engine.media import DubAudio, VideoFrame, VideoInfo, open_video, open_writer
 from export.dataset import cut_crops, list_clips
-from export.prepare import MIN_FRAMES, encode_film, pack, prepare, write_training_set
-from export.training_set import SIZE_PX, decode_film, face_clips, open_data, open_set
+from export.heard import VARIANTS
+from export.prepare import MIN_FRAMES, encode_film, pack, prepare, with_heard, write_training_set
+from export.training_set import HEARD_STEP, SIZE_PX, decode_film, face_clips, open_data, open_set
 from tests.support.data import data_file, faces_picture, model_file
 from tests.support.media import tone
 
@@ -82,6 +83,7 @@ def test_folder_becomes_one_file(folder: Path, tmp_path: Path) -> None:
     assert report.file_mb == pytest.approx((tmp_path / "s.safetensors").stat().st_size / 1e6)
     large, _, small = packed
     assert large.clip.audio_lag_ms == 40
+    assert (report.clips_that_speak, report.offsets_measured, report.clips_out_of_sync) == (2, 0, 0)
     assert len(large.frames) == MIN_FRAMES + 2
     assert not len(small.film)
     assert small.found.all()
@@ -103,6 +105,18 @@ def test_packed_is_as_tracked(folder: Path) -> None:
     fitted = face_clips([packed], model, size_px=96)[0]
     assert fitted.spoken is not None
     assert np.isfinite(fitted.spoken).all()
+
+
+def test_who_speaks_and_is_learned_from_is_heard_otherwise(folder: Path) -> None:
+    clips = list(prepare(folder, size_px=None, on_progress=lambda *_: None))
+    assert [len(one.heard_mels()) for one in clips] == [VARIANTS, 0, 0], "bob is held out, cem is silent"
+    mels = clips[0].log_mels()
+    assert mels is not None
+    for other in clips[0].heard_mels():
+        assert other.shape == mels.shape
+        assert np.abs(other - mels).mean() > HEARD_STEP
+    again = with_heard(clips[0], folder)
+    np.testing.assert_array_equal(again.heard, clips[0].heard)
 
 
 def test_crops_can_be_left_out(folder: Path) -> None:

@@ -16,6 +16,7 @@ from engine.face.model import load_face_model
 from engine.image.resize import cut
 from export.dataset import cut_crops, fit_crops
 from export.training_set import (
+    HEARD_STEP,
     MEL_STEP,
     face_clips,
     open_data,
@@ -82,6 +83,10 @@ def test_crops_come_back_in_their_colours_and_places() -> None:
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     clips = [toy_packed("ada"), toy_packed("bob", sound=False, large=False, sync="", audio_lag_ms=-40.0)]
+    mels = clips[0].log_mels()
+    assert mels is not None
+    others = np.concatenate([mels + 0.5, mels - 1.0])
+    clips[0] = replace(clips[0], heard=pack_mels(others, HEARD_STEP))
     write(tmp_path / "set.safetensors", clips)
     back = open_set(tmp_path / "set.safetensors")
     assert [one.clip for one in back] == [one.clip for one in clips]
@@ -97,9 +102,13 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
             "frames",
             "squares",
             "colour",
+            "heard",
         ):
             np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
     assert back[1].log_mels() is None
+    assert back[1].heard_mels() == ()
+    assert len(back[0].heard_mels()) == 2
+    np.testing.assert_allclose(np.concatenate(back[0].heard_mels()), others, atol=0.51 * HEARD_STEP)
     assert back[1].crops() is None
     assert np.isnan(back[1].all_landmarks()).all(axis=(1, 2)).tolist() == [False, True] + [False] * 6
     assert list(tmp_path.iterdir()) == [tmp_path / "set.safetensors"]
