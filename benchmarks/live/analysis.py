@@ -72,7 +72,7 @@ class Viewed(msgspec.Struct, frozen=True):
 def captured_ms(sent: Sent, number: int, seen_ms: float) -> float:
     """When the frame that shows `number` and is seen at `seen_ms` was taken: in the latest round before."""
     first_ms, round_ms = sent.start_ms + number * sent.frame_ms, sent.round_frames * sent.frame_ms
-    return first_ms + max(0.0, np.floor((seen_ms - first_ms) / round_ms)) * round_ms
+    return first_ms + max(0.0, (seen_ms - first_ms) // round_ms) * round_ms
 
 
 def analyse(seen: Seen, sent: Sent, *, warm_up_ms: float, per_second: int) -> Viewed:
