@@ -29,7 +29,7 @@ from export.audio_metrics import (
     phone_closures,
     silences,
 )
-from export.phones import Phone, from_starts, phones_beside, read_phones
+from export.phones import Phone, from_espeak, phones_beside, read_phones
 from export.sync import correlation
 from export.sync_net import SyncMeasure, mouth_geometry
 from export.training_set import PackedClip
@@ -197,7 +197,7 @@ def synthetic_rows(languages: Sequence[str], voices: Sequence[Voice]) -> Iterato
         voice_name, text = SENTENCES[language]
         speech = speak(text, voice_name)
         end_s = speech.duration_s - LEAD_OUT_MS / 1000
-        phones = from_starts([(p.ipa, p.start_ms / 1000) for p in speech.phonemes], end_s)
+        phones = from_espeak([(p.ipa, p.start_ms / 1000) for p in speech.phonemes], end_s)
         samples = resampled(speech.samples, speech.rate_hz)
         for voice in voices:
             yield _speech_row(f"espeak {voice_name}", language, phones, samples, voice, synthetic=True)

@@ -16,6 +16,8 @@ HELD = frozenset(
 )  # the closed part of a stop, written before it
 BILABIAL = frozenset("pbmɓʙ")  # lips must meet
 NEAR = frozenset("fvwʋɱɸβʍɥ")  # lips come close, or meet in some speakers: neither asked for nor wrong
+VOICELESS_STOPS = frozenset("ptkcqʈ")
+ESPEAK_LATE_S, ESPEAK_CLOSED_S = 0.015, 0.035  # events; silence before, on top of that
 STRESS = "ˈˌ'`,"
 SUFFIXES = {".json": ".phn.json", ".lab": ".phone.lab", ".textgrid": ".TextGrid"}
 _CENTRE = re.compile(r"\^[^-]*-(.+?)\+")
@@ -77,7 +79,7 @@ def phones_beside(sound: Path) -> Path | None:
 
 
 def from_starts(starts: Iterable[tuple[str, float]], end_s: float) -> list[Phone]:
-    """Phones of which only the beginnings are known, as espeak-ng says them.
+    """Phones of which only the beginnings are known.
 
     Args:
         starts: name and media time, ascending.
@@ -86,6 +88,32 @@ def from_starts(starts: Iterable[tuple[str, float]], end_s: float) -> list[Phone
     known = list(starts)
     ends = [start for _, start in known[1:]] + [end_s]
     return [Phone(name, start, end) for (name, start), end in zip(known, ends, strict=True) if end > start]
+
+
+def from_espeak(starts: Iterable[tuple[str, float]], end_s: float) -> list[Phone]:
+    """Phones by the beginnings that espeak-ng tells, put where they sound.
+
+    Its events come 15 ms late, and that of a voiceless stop comes when it opens: the 50 ms of silence before
+    are told as the sound before. Seen in the power above 300 Hz around 430 stops and nasals of six voices.
+    What follows the opening of such a stop is a phone "ʰ", but in affricates.
+    """
+    result: list[Phone] = []
+    for phone in from_starts(((name, start - ESPEAK_LATE_S) for name, start in starts), end_s):
+        plain = phone.name.strip(STRESS).lower()
+        if plain[:1] not in VOICELESS_STOPS:
+            result.append(phone)
+            continue
+        before = result.pop() if result else None
+        begin_s = phone.start_s - ESPEAK_CLOSED_S
+        if before is not None:
+            begin_s = max(begin_s, (before.start_s + before.end_s) / 2)
+            result.append(Phone(before.name, before.start_s, begin_s))
+        affricate = len(plain) > 1 and plain[1] in "ʃʂɕsf"
+        opens_s = phone.end_s if affricate else min(phone.start_s + ESPEAK_LATE_S, phone.end_s)
+        result.append(Phone(phone.name, begin_s, opens_s))
+        if opens_s < phone.end_s:
+            result.append(Phone("ʰ", opens_s, phone.end_s))
+    return result
 
 
 def joined(phones: Sequence[Phone]) -> list[Phone]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from engine.errors import InputError
-from export.phones import Phone, from_starts, joined, phones_beside, read_phones
+from export.phones import Phone, from_espeak, from_starts, joined, phones_beside, read_phones
 from tests.support.data import data_file
 
 LONG = """File type = "ooTextFile"
@@ -112,6 +112,23 @@ def test_phones_of_which_beginnings_are_known() -> None:
         Phone("a", 0, 0.1),
         Phone("c", 0.1, 0.3),
     ]
+
+
+def test_stops_of_espeak_are_closed_before_they_are_told() -> None:
+    heard = from_espeak([("a", 0.015), ("ˈp", 0.115), ("m", 0.165), ("tʃ", 0.195), ("_", 0.315)], 0.4)
+    expected = [
+        ("a", 0.0, 0.065),
+        ("ˈp", 0.065, 0.115),
+        ("ʰ", 0.115, 0.15),
+        ("m", 0.15, 0.165),  # a stop takes no more than half
+        ("tʃ", 0.165, 0.3),
+        ("_", 0.3, 0.4),
+    ]
+    assert [one.name for one in heard] == [name for name, _, _ in expected]
+    for one, (_, start_s, end_s) in zip(heard, expected, strict=True):
+        assert (one.start_s, one.end_s) == pytest.approx((start_s, end_s))
+    assert [one.closes for one in heard] == [False, True, False, True, False, False]
+    assert from_espeak([("p", 0.2)], 0.3)[0].start_s == pytest.approx(0.15)
 
 
 def test_the_file_beside_a_recording(tmp_path: Path) -> None:
