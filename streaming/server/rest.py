@@ -1,0 +1,357 @@
+"""`/v1/...`: sessions, their tokens, what clients measured, typed text, actors. JSON in and out."""
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from aiohttp import web
+from msgspec import Meta, Struct
+
+from engine.actor.pack import read_pack
+from engine.errors import AccessError, ActorPackError, CapacityError, InputError
+from streaming.server.auth import ANY_SESSION, ROLES, Role, bearer
+from streaming.server.context import (
+    Server,
+    address_of,
+    json_response,
+    read_json,
+    require,
+    server_of,
+)
+from streaming.server.enrol import STATEMENT, consent_of
+from streaming.server.limits import TooLargeError
+from streaming.server.manager import SessionLike, UnknownSessionError, checked_name
+from streaming.server.speech import say
+from streaming.types import IdlePolicy, SessionOptions
+
+POLL_S = 20.0
+LOOK_AHEADS_MS = (0, 60, 120, 240)
+JOIN_ROLES = ("control", "publish", "view")
+_LOG = logging.getLogger(__name__)
+Milliseconds = Annotated[int, Meta(ge=0, le=60_000)]
+Seconds = Annotated[float, Meta(ge=-60.0, le=600.0)]
+Count = Annotated[int, Meta(ge=0, le=1_000_000)]
+
+
+class NewSession(Struct, frozen=True, forbid_unknown_fields=True):
+    """Body of `POST /v1/sessions`; what is left out is as the operator set it."""
+
+    actor: str
+    id: str | None = None
+    look_ahead_ms: int | None = None
+    latency_budget_ms: Milliseconds | None = None
+    original_delay_ms: Milliseconds | None = None
+    idle: IdlePolicy | None = None
+    backend: str | None = None
+    precision: str | None = None
+
+
+class NewToken(Struct, frozen=True, forbid_unknown_fields=True):
+    """Body of `POST /v1/sessions/{session}/tokens`."""
+
+    roles: tuple[Role, ...] = ("publish", "view", "control")
+    ttl_s: Annotated[int, Meta(ge=1, le=24 * 3600)] | None = None
+
+
+class ClientStats(Struct, frozen=True):
+    """Body of `POST /v1/sessions/{session}/stats`: what a client measured since its last report."""
+
+    g2g_s: Seconds | None = None
+    mouth_latency_s: Seconds | None = None
+    av_skew_s: Seconds | None = None
+    ttff_s: Seconds | None = None
+    jitter_buffer_s: Seconds | None = None
+    freezes: Count = 0
+    frames_decoded: Count = 0
+    frames_dropped: Count = 0
+
+
+class Sentence(Struct, frozen=True, forbid_unknown_fields=True):
+    """Body of `POST /v1/sessions/{session}/speak`."""
+
+    text: str
+    voice: str = "en-us+f3"
+
+
+def rest() -> list[web.RouteDef]:
+    """What to serve."""
+    one = "/v1/sessions/{session}"
+    return [
+        web.get("/v1/sessions", _list),
+        web.post("/v1/sessions", _create),
+        web.get(one, _get),
+        web.delete(one, _delete),
+        web.post(one + "/tokens", _token),
+        web.post(one + "/stats", _stats),
+        web.post(one + "/interrupt", _interrupt),
+        web.post(one + "/speak", _speak),
+        web.get("/v1/voices", _voices),
+        web.get("/v1/actors", _actors),
+        web.post("/v1/actors/{actor}", _enrol),
+        web.delete("/v1/actors/{actor}", _forget),
+        web.get("/v1/enrolments/{enrolment}", _enrolment),
+        web.delete("/v1/enrolments/{enrolment}", _cancel),
+        web.get("/healthz", _health),
+        web.get("/readyz", _ready),
+        web.get("/metrics", _metrics),
+    ]
+
+
+async def _list(request: web.Request) -> web.Response:
+    require(request, "admin")
+    sessions = server_of(request).sessions
+    return json_response({"sessions": [_shown(one) for one in sessions], "capacity": sessions.capacity})
+
+
+async def _create(request: web.Request) -> web.Response:
+    server = server_of(request)
+    require(request, "admin")
+    server.offers.check(address_of(request))
+    asked = await read_json(request, NewSession)
+    session = await server.sessions.create(_options(server, asked), asked.id)
+    content = _shown(session)
+    if not server.gate.is_open:
+        token, expires_s = server.gate.mint(JOIN_ROLES, session.id, server.config.access.token_s)
+        content |= {"token": token, "expires_s": expires_s}
+    return json_response(content, 201, {"Location": f"/v1/sessions/{session.id}"})
+
+
+async def _get(request: web.Request) -> web.Response:
+    name = request.match_info["session"]
+    require(request, "view", name)
+    session = server_of(request).sessions.get(name)
+    return json_response(
+        _shown(session) | {"now": msgspec.to_builtins(dict(session.snapshot()), enc_hook=str)}
+    )
+
+
+async def _delete(request: web.Request) -> web.Response:
+    name = request.match_info["session"]
+    require(request, "control", name)
+    await server_of(request).sessions.delete(name)
+    return web.Response(status=204)
+
+
+async def _token(request: web.Request) -> web.Response:
+    """A token for a session, with no more rights than who asks for it has."""
+    server, name = server_of(request), request.match_info["session"]
+    grant = require(request, "view", name)
+    asked = await read_json(request, NewToken)
+    server.sessions.get(name)
+    if not all(grant.allows(role, name) for role in asked.roles) or (
+        "admin" in asked.roles and grant.session != ANY_SESSION
+    ):
+        raise AccessError("a token can give no more rights than the one it is asked for with")
+    life_s = float(asked.ttl_s or server.config.access.token_s)
+    if "admin" not in grant.roles:
+        life_s = min(life_s, server.config.access.token_s)
+    token, expires_s = server.gate.mint(set(asked.roles) & ROLES, name, life_s)
+    return json_response({"token": token, "expires_s": expires_s}, 201)
+
+
+async def _stats(request: web.Request) -> web.Response:
+    server, name = server_of(request), request.match_info["session"]
+    require(request, "view", name)
+    server.sessions.get(name)
+    stats = await read_json(request, ClientStats)
+    metrics = server.metrics
+    for seconds, observe in (
+        (stats.g2g_s, metrics.g2g),
+        (stats.mouth_latency_s, metrics.mouth_latency),
+        (stats.av_skew_s, metrics.skew),
+        (stats.ttff_s, metrics.ttff),
+    ):
+        if seconds is not None:
+            observe(seconds)
+    metrics.freezes(stats.freezes)
+    return web.Response(status=204)
+
+
+async def _interrupt(request: web.Request) -> web.Response:
+    name = request.match_info["session"]
+    require(request, "control", name)
+    return json_response(await server_of(request).sessions.get(name).interrupt())
+
+
+async def _speak(request: web.Request) -> web.Response:
+    """Typed text becomes dub sound; the answer comes once it is made, the sound goes on on its own."""
+    server, name = server_of(request), request.match_info["session"]
+    require(request, "control", name)
+    server.offers.check(address_of(request))
+    if server.speak is None:
+        raise web.HTTPNotImplemented(reason="this server has no text-to-speech")
+    asked = await read_json(request, Sentence)
+    session = server.sessions.get(name)
+    samples, rate_hz = await server.speak.speak(asked.text, asked.voice)
+    utterance = say(server, session, samples, rate_hz)
+    return json_response({"utterance": utterance, "duration_ms": 1000 * len(samples) // rate_hz}, 202)
+
+
+async def _voices(request: web.Request) -> web.Response:
+    server = server_of(request)
+    require(request, "view", _any_of(server, request))
+    found = await server.speak.voices() if server.speak else []
+    return json_response({"voices": [{"code": code, "name": name} for code, name in found]})
+
+
+async def _actors(request: web.Request) -> web.Response:
+    """Who can be dubbed, and what else a page needs to know; asked once by it."""
+    server = server_of(request)
+    require(request, "view", _any_of(server, request))
+    config = server.config
+    return json_response(
+        {
+            "actors": await asyncio.to_thread(_packs, config.actors.folder),
+            "enrol": server.enrolments is not None,
+            "speak": server.speak is not None,
+            "statement": STATEMENT,
+            "defaults": {
+                "look_ahead_ms": config.sessions.look_ahead_ms,
+                "latency_budget_ms": config.sessions.latency_budget_ms,
+                "original_delay_ms": config.sessions.original_delay_ms,
+                "idle": config.sessions.idle,
+            },
+            "limits": {
+                "upload_bytes": config.actors.upload_bytes,
+                "text": server.speak.max_text if server.speak else 0,
+            },
+            "ice_servers": config.ice.servers,
+        }
+    )
+
+
+async def _enrol(request: web.Request) -> web.Response:
+    server = server_of(request)
+    require(request, "admin")
+    server.offers.check(address_of(request))
+    enrolments = server.enrolments
+    if enrolments is None:
+        raise web.HTTPNotImplemented(reason="this server enrols nobody")
+    if request.query.get("consent") != "yes":
+        raise InputError(
+            "without the person's consent nothing is made of the video: consent=yes says it is given"
+        )
+    if (request.content_length or 0) > server.config.actors.upload_bytes:
+        raise TooLargeError(f"the video is larger than {server.config.actors.upload_bytes >> 20} MB")
+    consent = consent_of(request.query.get("subject", ""))
+    steps = _number(request, "steps")
+    body = request.content.iter_chunked(1 << 18)
+    enrolment = await enrolments.begin(request.match_info["actor"], body, consent, steps)
+    where = f"/v1/enrolments/{enrolment.id}"
+    return json_response({"id": enrolment.id, "name": enrolment.name}, 202, {"Location": where})
+
+
+async def _enrolment(request: web.Request) -> web.Response:
+    require(request, "admin")
+    enrolments = server_of(request).enrolments
+    if enrolments is None:
+        raise UnknownSessionError("there is no such enrolment")
+    after = _number(request, "after")
+    shown = await enrolments.get(request.match_info["enrolment"]).after(
+        -1 if after is None else after, POLL_S
+    )
+    return json_response(shown)
+
+
+async def _cancel(request: web.Request) -> web.Response:
+    require(request, "admin")
+    enrolments = server_of(request).enrolments
+    if enrolments is None:
+        raise UnknownSessionError("there is no such enrolment")
+    await enrolments.cancel(request.match_info["enrolment"])
+    return web.Response(status=204)
+
+
+async def _forget(request: web.Request) -> web.Response:
+    require(request, "admin")
+    enrolments = server_of(request).enrolments
+    if enrolments is None:
+        raise web.HTTPNotImplemented(reason="this server manages no actors")
+    await enrolments.forget(request.match_info["actor"])
+    return web.Response(status=204)
+
+
+async def _health(request: web.Request) -> web.Response:
+    return web.Response(text="ok\n")
+
+
+async def _ready(request: web.Request) -> web.Response:
+    if not server_of(request).sessions.has_room:
+        raise CapacityError("no room for another session")
+    return web.Response(text="ready\n")
+
+
+async def _metrics(request: web.Request) -> web.Response:
+    server = server_of(request)
+    require(request, "admin")
+    server.metrics.sessions("running", len(server.sessions))
+    return web.Response(
+        body=server.metrics.exposition(), headers={"Content-Type": server.metrics.content_type}
+    )
+
+
+def _options(server: Server, asked: NewSession) -> SessionOptions:
+    """What was asked, over what the operator set."""
+    path = server.config.actors.folder / f"{checked_name(asked.actor)}.actor"
+    if not path.is_file():
+        raise InputError(f"there is no actor {asked.actor!r}; GET /v1/actors names them")
+    if asked.look_ahead_ms is not None and asked.look_ahead_ms not in LOOK_AHEADS_MS:
+        raise InputError(f"look_ahead_ms must be one of {', '.join(map(str, LOOK_AHEADS_MS))}")
+    names = ("look_ahead_ms", "latency_budget_ms", "original_delay_ms", "idle", "backend", "precision")
+    given = {name: getattr(asked, name) for name in names}
+    chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    return msgspec.structs.replace(server.config.sessions, **chosen).options(path)
+
+
+def _shown(session: SessionLike) -> dict[str, Any]:
+    options, name = session.options, session.id
+    return {
+        "id": name,
+        "actor": options.actor.stem,
+        "look_ahead_ms": options.look_ahead_ms,
+        "latency_budget_ms": options.latency_budget_ms,
+        "original_delay_ms": options.original_delay_ms,
+        "idle": options.idle,
+        "peers": session.peers,
+        "whip": f"/whip/{name}",
+        "whep": f"/whep/{name}",
+        "stream": f"/v1/stream/{name}",
+    }
+
+
+def _any_of(server: Server, request: web.Request) -> str | None:
+    """The session that the request's token is for: what it asks about concerns no single one."""
+    return server.gate.check(bearer(request.headers.get("Authorization"))).session
+
+
+def _number(request: web.Request, name: str) -> int | None:
+    text = request.query.get(name)
+    if text is None:
+        return None
+    try:
+        return int(text[:20])
+    except ValueError:
+        raise InputError(f"{name!r} is a number") from None
+
+
+def _packs(folder: Path) -> list[dict[str, object]]:
+    """What there is; packs that cannot be read are left out, and logged."""
+    found = []
+    for path in sorted(folder.glob("*.actor")) if folder.is_dir() else []:
+        try:
+            checked_name(path.stem)
+            manifest = read_pack(path).manifest
+        except (ActorPackError, InputError) as error:
+            _LOG.warning("%s is left out: %s", path.name, error)
+            continue
+        found.append(
+            {
+                "name": path.stem,
+                "created": manifest.created,
+                "seconds_used": manifest.seconds_used,
+                "consent": manifest.consent is not None,
+            }
+        )
+    return found
