@@ -16,10 +16,11 @@ from engine.composite.bend import bend, bend_frame, displacement
 from engine.composite.blend import border_window, match_colour, paste
 from engine.errors import ActorPackError, NoFaceError
 from engine.expression.audio import LOOK_AHEADS_MS, STYLE_SIZE, AudioToExpression
+from engine.expression.manner import EXTRA, Manner
 from engine.expression.speech import SpeechToExpression
 from engine.face.crop import CropBox, crop_pose, follow
 from engine.face.fit import FaceState, Fitter
-from engine.face.model import LANDMARKS, Pose
+from engine.face.model import LANDMARKS, FaceModel, Pose
 from engine.face.presence import Presence, update
 from engine.image.resize import Square, read_square
 from engine.image.yuv import I420, Colour
@@ -91,7 +92,7 @@ class Dubber:
         keep_debug: attach the steps' pictures to every frame.
 
     Raises:
-        ActorPackError: the actor's style is not one that the speech model knows.
+        ActorPackError: the actor's style or manner of speaking does not belong to this livedub.
         ValueError: a look-ahead that the speech model does not know.
     """
 
@@ -112,6 +113,7 @@ class Dubber:
             raise ActorPackError(f"the actor pack's style has {len(actor.style)} numbers, not {STYLE_SIZE}")
         style = actor.style if actor.style.any() else None
         self._speech = None if tracked else SpeechToExpression(AudioToExpression(look_ahead_ms, style))
+        self._manner = manner_of(actor, renderer.model)
         self._waiting: deque[_Waiting] = deque()
         self._box: CropBox | None = None
         self._presence = Presence()
@@ -161,9 +163,10 @@ class Dubber:
         if self._speech is None:
             return state.expression, level, shown
         spoken = self._speech.at(frame.time_s)
+        expression = self._manner.apply(spoken.expression, spoken.speaking)
         if self._silence == "source" and spoken.speaking < 1:
-            return spoken.expression, level * spoken.speaking, "silence"
-        return spoken.expression, level, shown
+            return expression, level * spoken.speaking, "silence"
+        return expression, level, shown
 
     def _draw(
         self, image: I420, box: CropBox, state: FaceState, expression: F32, level: float
@@ -185,3 +188,18 @@ class Dubber:
         if not self._keep_debug:
             return None
         return DebugPictures(square, pose, expression, source, self._out.rgb.copy(), rgb, alpha)
+
+
+def manner_of(actor: ActorPack, model: FaceModel) -> Manner:
+    """How an actor speaks, as its pack has it; the average speaker's manner if it has none.
+
+    Raises:
+        ActorPackError: it belongs to another face model, or is damaged.
+    """
+    rows = actor.extras.get(EXTRA)
+    if rows is None:
+        return Manner.average(model)
+    try:
+        return Manner.of(rows, model)
+    except (TypeError, ValueError) as error:
+        raise ActorPackError(f"the actor pack's manner of speaking does not fit: {error}") from error

@@ -5,10 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.actor.pack import ActorPack
 from engine.arrays import F32, Bool
 from engine.dubber import DubbedFrame, Dubber
 from engine.errors import ActorPackError
-from engine.face.model import Pose
+from engine.expression.manner import EXTRA
+from engine.face.model import Pose, aperture
 from engine.image.resize import read_square
 from engine.image.yuv import I420, Colour
 from engine.render.renderer import Renderer, open_renderer
@@ -301,4 +303,40 @@ def test_landmarks_on_one_point_are_no_face(renderer: Renderer) -> None:
 def test_a_style_that_the_speech_model_does_not_know_is_refused(renderer: Renderer) -> None:
     strange = replace(ACTOR, style=np.ones(3, np.float32))
     with pytest.raises(ActorPackError, match="style has 3 numbers, not 8"):
+        Dubber(strange, renderer, BT709)
+
+
+def drawn(actor: ActorPack, renderer: Renderer, sound: F32) -> F32:
+    """The expressions of a job that were drawn."""
+    dubber = Dubber(actor, renderer, BT709, look_ahead_ms=LOOK_AHEAD_MS, keep_debug=True)
+    frames = Programme(shots(), sound=sound).through(dubber)
+    return np.stack([frame.debug.expression for frame in frames if frame.debug])
+
+
+def a_manner(renderer: Renderer) -> F32:
+    """Half as far again, and held in some way that opens nothing."""
+    opening = aperture(renderer.model.basis)
+    jaw = renderer.model.jaw_open / (opening @ renderer.model.jaw_open)
+    hold = np.random.default_rng(0).normal(0, 0.2, len(jaw))
+    return np.stack([0.5 * jaw, hold - (opening @ hold) * jaw]).astype(np.float32)
+
+
+def test_an_actor_speaks_in_the_packs_style_and_manner(renderer: Renderer) -> None:
+    rows, opening = a_manner(renderer), aperture(renderer.model.basis)
+    average = drawn(ACTOR, renderer, voice(0.9))
+    styled = drawn(replace(ACTOR, style=np.full(8, 2, np.float32)), renderer, voice(0.9))
+    assert np.abs(styled - average).max() > 1e-3
+    own = drawn(replace(ACTOR, extras={EXTRA: rows}), renderer, voice(0.9))
+    np.testing.assert_allclose(own @ opening, 1.5 * (average @ opening), atol=1e-4)
+    assert np.linalg.norm(own[-1] - average[-1]) > 0.5 * np.linalg.norm(rows[1])
+
+
+def test_an_actors_manner_leaves_silence_alone(renderer: Renderer) -> None:
+    actor = replace(ACTOR, extras={EXTRA: a_manner(renderer)})
+    np.testing.assert_array_equal(drawn(actor, renderer, silence(1.0)), drawn(ACTOR, renderer, silence(1.0)))
+
+
+def test_a_manner_of_another_face_model_is_refused(renderer: Renderer) -> None:
+    strange = replace(ACTOR, extras={EXTRA: np.zeros((2, 3), np.float32)})
+    with pytest.raises(ActorPackError, match="manner of speaking does not fit"):
         Dubber(strange, renderer, BT709)
