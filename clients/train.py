@@ -60,6 +60,26 @@ def prepare(
     give(ctx, f"{out} is written", report, json)
 
 
+@train.command()
+def speech(
+    ctx: typer.Context,
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="SET.safetensors", help="What to write.")],
+    seed: Seed = 0,
+    json: Json = None,
+    verbose: Verbose = False,
+) -> None:
+    """Make synthetic speech with known phonemes, as an extra task for `audio`; minutes."""
+    check_ending(out, (".safetensors",))
+    check_place(out)
+    check_report(json, out)
+    with needed_packages():
+        from clients.speakers import espeak_say
+        from export.synthetic_speech import write_speech_set
+    with console_of(ctx).progress() as on_progress:
+        report = write_speech_set(out, espeak_say, seed=seed, on_progress=on_progress)
+    give(ctx, f"{out} is written", report, json)
+
+
 @train.command("face-model")
 def face_model(
     ctx: typer.Context,
