@@ -27,32 +27,32 @@ def annex_b(parts: list[bytes]) -> bytes:
 
 @settings(deadline=None, max_examples=50)
 @given(sizes=unit_sizes, limit=st.integers(200, 1400))
-def test_a_receiver_puts_the_same_units_together(sizes: list[int], limit: int):
+def test_a_receiver_puts_the_same_units_together(sizes: list[int], limit: int) -> None:
     made = units(sizes)
     cut = h264.payloads(annex_b(made), limit)
     assert max(map(len, cut)) <= limit
     assert list(h264.nal_units(b"".join(h264_depayload(payload) for payload in cut))) == made
 
 
-def test_a_large_unit_is_cut_into_nearly_equal_pieces():
+def test_a_large_unit_is_cut_into_nearly_equal_pieces() -> None:
     cut = h264.payloads(annex_b(units([3600])), 1200)
     assert len(cut) == 4
     assert max(map(len, cut)) - min(map(len, cut)) <= 1
     assert [payload[1] & 0xC0 for payload in cut] == [0x80, 0, 0, 0x40]
 
 
-def test_small_units_share_a_packet():
+def test_small_units_share_a_packet() -> None:
     cut = h264.payloads(annex_b(units([20, 5, 900, 900])), 1200)
     assert [payload[0] & 0x1F for payload in cut] == [24, 0x41 & 0x1F]
 
 
-def test_what_holds_no_unit_gives_no_payload():
+def test_what_holds_no_unit_gives_no_payload() -> None:
     assert h264.payloads(b"") == ()
     assert h264.payloads(b"\0\0\0\0") == ()
 
 
 @pytest.mark.parametrize("size", [1195, 1196, 1197, 1198, 1199, 1200])
-def test_sizes_around_the_limit(size: int):
+def test_sizes_around_the_limit(size: int) -> None:
     made = units([size, 3])
     cut = h264.payloads(annex_b(made), 1200)
     assert max(map(len, cut)) <= 1200

@@ -23,13 +23,13 @@ def again(history: PacketHistory, now_ns: int, sequence: int, budget: Retransmit
     return history.again(now_ns, sequence, budget, 50 * MS, TARGET_BPS)
 
 
-def test_the_last_1024_are_kept_across_the_wrap_of_sequence_numbers():
+def test_the_last_1024_are_kept_across_the_wrap_of_sequence_numbers() -> None:
     history, budget = filled(2000), RetransmitBudget(share=1000.0)
     kept = [s for s in range(65_536) if again(history, NS_PER_S + 60 * MS, s, budget)]
     assert kept == [(65_000 + index) % 65_536 for index in range(2000 - HISTORY_PACKETS, 2000)]
 
 
-def test_a_packet_is_sent_again_no_sooner_than_a_round_trip_later():
+def test_a_packet_is_sent_again_no_sooner_than_a_round_trip_later() -> None:
     history, budget = filled(10), RetransmitBudget()
     assert again(history, NS_PER_S + 20 * MS, 65_003, budget) is None
     first = again(history, NS_PER_S + 50 * MS, 65_003, budget)
@@ -40,14 +40,14 @@ def test_a_packet_is_sent_again_no_sooner_than_a_round_trip_later():
     assert budget.refused == 2
 
 
-def test_what_a_receiver_no_longer_waits_for_is_not_sent():
+def test_what_a_receiver_no_longer_waits_for_is_not_sent() -> None:
     history, budget = filled(10), RetransmitBudget()
     assert again(history, NS_PER_S + RETRANSMIT_WITHIN_NS + 1, 65_003, budget) is None
     assert again(history, NS_PER_S + 60 * MS, 17, budget) is None
     assert budget.refused == 2
 
 
-def test_a_viewer_begins_at_the_start_rate():
+def test_a_viewer_begins_at_the_start_rate() -> None:
     used = Congestion.fresh(RateOptions(start_bps=1_000_000), 0)
     assert used.rate.target_bps == 1_000_000
     assert used.retransmits.sent_bytes == used.pacer.free_ns == 0

@@ -22,25 +22,25 @@ def run(requests: dict[int, KeyframeReason], seconds: int = 4) -> list[tuple[int
     return made
 
 
-def test_nothing_is_due_unasked():
+def test_nothing_is_due_unasked() -> None:
     assert run({}) == []
 
 
 @pytest.mark.parametrize("reason", ["viewer", "lost", "slow", "asked"])
-def test_a_request_long_after_the_last_is_granted_at_once(reason: KeyframeReason):
+def test_a_request_long_after_the_last_is_granted_at_once(reason: KeyframeReason) -> None:
     assert run({2010: reason}) == [(2040, reason)]
 
 
-def test_a_storm_of_losses_gives_two_keyframes_a_second():
+def test_a_storm_of_losses_gives_two_keyframes_a_second() -> None:
     made = run(dict.fromkeys(range(0, 4000, 7), "lost"))
     assert [at_ms for at_ms, _ in made] == list(range(520, 4000, 520))
 
 
-def test_a_new_viewer_does_not_wait_for_the_limit_of_losses():
+def test_a_new_viewer_does_not_wait_for_the_limit_of_losses() -> None:
     assert run({1000: "lost", 1100: "lost", 1150: "viewer"}) == [(1040, "lost"), (1160, "viewer")]
 
 
-def test_one_keyframe_answers_everyone():
+def test_one_keyframe_answers_everyone() -> None:
     limiter = KeyframeLimiter()
     for reason in ("lost", "slow", "viewer"):
         limiter.request(reason)

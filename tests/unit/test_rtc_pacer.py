@@ -17,38 +17,38 @@ def send(pacer: Pacer, start_ns: int, packets: int, target_bps: int, size: int =
     return left
 
 
-def test_a_keyframe_is_spread_at_two_and_a_half_times_the_target():
+def test_a_keyframe_is_spread_at_two_and_a_half_times_the_target() -> None:
     left = send(Pacer(), 10 * NS_PER_S, 50, 1_000_000)
     sent_bits = 49 * (1140 + PACKET_OVERHEAD_BYTES) * 8
     assert sent_bits / ((left[-1] - left[0]) / NS_PER_S) == pytest.approx(2_500_000, rel=0.05)
 
 
-def test_a_small_frame_leaves_at_once():
+def test_a_small_frame_leaves_at_once() -> None:
     assert send(Pacer(), NS_PER_S, 1, 300_000) == [NS_PER_S]
     left = send(Pacer(), NS_PER_S, 4, 4_000_000)
     assert left[-1] - left[0] <= 4 * MS
 
 
-def test_silence_saves_up_no_more_than_a_short_burst():
+def test_silence_saves_up_no_more_than_a_short_burst() -> None:
     pacer = Pacer()
     send(pacer, 0, 3, 1_000_000)
     left = send(pacer, 60 * NS_PER_S, 50, 1_000_000)
     assert left[-1] - left[0] > 180 * MS
 
 
-def test_waits_are_none_that_a_timer_could_not_keep():
+def test_waits_are_none_that_a_timer_could_not_keep() -> None:
     pacer = Pacer()
     waits = [pacer.wait_ns(NS_PER_S, 100, 4_000_000) for _ in range(40)]
     assert all(wait == 0 or wait >= MS for wait in waits)
 
 
-def test_what_is_sent_again_delays_what_follows():
+def test_what_is_sent_again_delays_what_follows() -> None:
     pacer = Pacer()
     pacer.charge(NS_PER_S, 60_000, 1_000_000)
     assert pacer.wait_ns(NS_PER_S, 100, 1_000_000) > 150 * MS
 
 
-def test_a_packet_is_sent_again_once_per_round_trip():
+def test_a_packet_is_sent_again_once_per_round_trip() -> None:
     budget = RetransmitBudget()
     asked = range(0, 400, 10)
     last_ns, times = 0, []
@@ -60,7 +60,7 @@ def test_a_packet_is_sent_again_once_per_round_trip():
     assert budget.refused == len(asked) - 4
 
 
-def test_retransmissions_stay_within_their_share():
+def test_retransmissions_stay_within_their_share() -> None:
     budget = RetransmitBudget()
     seconds = 20
     for at_ms in range(seconds * 1000):
@@ -68,7 +68,7 @@ def test_retransmissions_stay_within_their_share():
     assert budget.sent_bytes * 8 / seconds == pytest.approx(300_000, rel=0.05)
 
 
-def test_a_loss_burst_after_silence_is_answered_up_to_the_depth():
+def test_a_loss_burst_after_silence_is_answered_up_to_the_depth() -> None:
     budget = RetransmitBudget()
     answered = sum(budget.allow(9 * NS_PER_S, 1140, 0, None, 2_000_000) for _ in range(100))
     assert answered == 2_000_000 * 0.3 * 0.25 // 8 // 1200

@@ -29,7 +29,7 @@ def link(used: float = 1.0) -> Link:
     return Link(RateControl(OPTIONS, 0), used)
 
 
-def test_a_clean_link_is_probed_up_to_the_most():
+def test_a_clean_link_is_probed_up_to_the_most() -> None:
     clean = link()
     rates = [clean.second() for _ in range(30)]
     assert rates[0] == pytest.approx(OPTIONS.start_bps * 1.08, rel=0.01)
@@ -37,19 +37,19 @@ def test_a_clean_link_is_probed_up_to_the_most():
     assert rates == sorted(rates)
 
 
-def test_the_receivers_estimate_is_not_exceeded():
+def test_the_receivers_estimate_is_not_exceeded() -> None:
     bounded = link()
     assert [bounded.second(remb_bps=1_500_000) for _ in range(30)][-1] == 1_500_000
 
 
-def test_the_receivers_estimate_cuts_at_once_when_the_link_is_in_use():
+def test_the_receivers_estimate_cuts_at_once_when_the_link_is_in_use() -> None:
     busy = link()
     busy.second()
     busy.control.remb(busy.now_ns, 700_000)
     assert busy.control.estimate_bps == 700_000
 
 
-def test_a_receiver_that_estimates_little_because_little_is_sent_is_not_believed():
+def test_a_receiver_that_estimates_little_because_little_is_sent_is_not_believed() -> None:
     quiet = link(used=0.1)
     for _ in range(30):
         quiet.second(remb_bps=round(quiet.control.target_bps * 0.1 * 1.5) + 10_000)
@@ -57,21 +57,21 @@ def test_a_receiver_that_estimates_little_because_little_is_sent_is_not_believed
     assert not quiet.control.hopeless(quiet.now_ns)
 
 
-def test_nothing_grows_beyond_twice_what_was_sent():
+def test_nothing_grows_beyond_twice_what_was_sent() -> None:
     still = link(used=0.3)
     rates = [still.second() for _ in range(60)]
     assert rates[-1] == OPTIONS.start_bps
 
 
 @pytest.mark.parametrize(("loss", "moves"), [(0.0, 1), (0.019, 1), (0.05, 0), (0.1, 0), (0.2, -1)])
-def test_loss_decides_the_direction(loss: float, moves: int):
+def test_loss_decides_the_direction(loss: float, moves: int) -> None:
     lossy = link()
     before = lossy.control.estimate_bps
     after = lossy.second(loss)
     assert (after > before) - (after < before) == moves
 
 
-def test_a_cut_is_half_the_loss_and_what_follows_is_wary():
+def test_a_cut_is_half_the_loss_and_what_follows_is_wary() -> None:
     lossy = link()
     assert lossy.second(0.4) == round(OPTIONS.start_bps * 0.8)
     assert lossy.second() == pytest.approx(OPTIONS.start_bps * 0.8 * 1.02, rel=0.001)
@@ -81,7 +81,7 @@ def test_a_cut_is_half_the_loss_and_what_follows_is_wary():
     assert lossy.second() == pytest.approx(before * 1.08, rel=0.01)
 
 
-def test_reports_in_a_bunch_cut_once():
+def test_reports_in_a_bunch_cut_once() -> None:
     lossy = link()
     lossy.second(0.5)
     once = lossy.control.estimate_bps
@@ -89,7 +89,7 @@ def test_reports_in_a_bunch_cut_once():
     assert lossy.control.estimate_bps == once
 
 
-def test_a_link_that_carries_nothing_is_hopeless_after_ten_seconds():
+def test_a_link_that_carries_nothing_is_hopeless_after_ten_seconds() -> None:
     dead = link()
     rates = [dead.second(0.9) for _ in range(12)]
     assert rates[-1] == OPTIONS.least_bps / 2
@@ -100,7 +100,7 @@ def test_a_link_that_carries_nothing_is_hopeless_after_ten_seconds():
     assert dead.control.hopeless(dead.now_ns)
 
 
-def test_a_link_that_comes_back_is_not_given_up():
+def test_a_link_that_comes_back_is_not_given_up() -> None:
     poor = link()
     for _ in range(8):
         poor.second(0.9)
@@ -110,7 +110,7 @@ def test_a_link_that_comes_back_is_not_given_up():
     assert poor.control.estimate_bps > OPTIONS.least_bps
 
 
-def test_the_meter_counts_the_last_second():
+def test_the_meter_counts_the_last_second() -> None:
     meter = RateMeter()
     for at_ms in range(0, 5000, 10):
         meter.add(at_ms * MS, 1250)
@@ -118,6 +118,6 @@ def test_the_meter_counts_the_last_second():
     assert meter.bps(7 * NS_PER_S) == 0
 
 
-def test_options_must_be_in_order():
+def test_options_must_be_in_order() -> None:
     with pytest.raises(ValueError, match="in order"):
         RateOptions(start_bps=100_000)
