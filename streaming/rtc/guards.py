@@ -14,6 +14,7 @@ Private names are overridden, each with a test that fails when a release of thes
 import asyncio
 import logging
 import struct
+import time
 from typing import Any
 
 import aioice.ice
@@ -89,6 +90,7 @@ class GuardedConnection(Connection):
         addresses: local addresses to listen on; None is every one of the machine but loopback.
         heard: counts everything authenticated that the peer sent: checks, media, reports.
         dropped: counts datagrams that were refused.
+        round_trip_ns: that the last answered `ping` took, 0 before.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -96,6 +98,7 @@ class GuardedConnection(Connection):
         self.addresses: tuple[str, ...] | None = None
         self.heard = 0
         self.dropped = 0
+        self.round_trip_ns = 0
         self._proven: set[Address] = set()
 
     def knows(self, address: Address) -> bool:
@@ -147,6 +150,7 @@ class GuardedConnection(Connection):
         pair = next(iter(self._nominated.values()), None)
         if pair is None or self.remote_password is None:
             return False
+        began_ns = time.monotonic_ns()
         try:
             await pair.protocol.request(
                 self.build_request(pair, nominate=False),
@@ -157,6 +161,7 @@ class GuardedConnection(Connection):
         except (stun.TransactionError, OSError, *MALFORMED):
             return False
         self.heard += 1
+        self.round_trip_ns = time.monotonic_ns() - began_ns
         return True
 
 

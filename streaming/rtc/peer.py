@@ -72,6 +72,10 @@ class Peer(RTCPeerConnection):
         """Authenticated things received so far, over all transports."""
         return sum(connection.heard for connection in self.connections())
 
+    async def ping(self) -> bool:
+        """Ask for a sign of life; whether one came within half a second."""
+        return any([await connection.ping() for connection in self.connections()])
+
     def connections(self) -> list[guards.GuardedConnection]:
         """Return the ICE agents."""
         agents = [dtls.transport._connection for dtls in self.transports]
@@ -294,15 +298,11 @@ class Watch:
                     heard = self._peer.heard
                     self._liveness.heard(now_ns)
                 elif pinging is None or pinging.done():
-                    pinging = asyncio.ensure_future(self._ping())
+                    pinging = asyncio.ensure_future(self._peer.ping())
                 self._tell(self._state(now_ns))
         finally:
             if pinging is not None:
                 pinging.cancel()
-
-    async def _ping(self) -> None:
-        for connection in self._peer.connections():
-            await connection.ping()
 
     def _state(self, now_ns: int) -> PeerState:
         connection = self._peer.connectionState
