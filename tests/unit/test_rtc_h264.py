@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from aiortc.codecs import h264_depayload
+from aiortc.codecs.h264 import h264_depayload
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
