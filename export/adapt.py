@@ -12,13 +12,13 @@ from engine.actor.consent import ConsentRecord
 from engine.actor.pack import ActorPack, Manifest, write_pack
 from engine.arrays import F32, F64, U8
 from engine.errors import MediaError, NoFaceError
-from engine.expression.audio import STYLE_SIZE
+from engine.expression.manner import EXTRA
 from engine.face.fit import Fitter, person_neutral
 from engine.face.model import ASSET as FACE_MODEL_ASSET
 from engine.face.model import INNER_LIPS, LANDMARKS, LIPS, FaceModel, load_face_model
 from engine.face.track import to_rgb, track_video
 from engine.face.tracker import FaceTracker
-from engine.media import open_video, probe
+from engine.media import open_video, probe, read_audio
 from engine.render.renderer import PRIOR_ASSETS, asset_sha256
 from export.adapt_metrics import Metrics
 from export.coverage import Coverage, look, not_learned
@@ -28,6 +28,7 @@ from export.prior_assets import PREFIX
 from export.prior_net import TIERS, Tier
 from export.quantise import calibrate
 from export.replay import frames_of
+from export.style import Way, WayReport, way_of_footage
 
 Progress = Callable[[str, int, int | None], None]
 
@@ -69,6 +70,7 @@ class AdaptReport:
         before: metrics of `livedub evaluate` on held-out frames, without learning; null is what crops alone
             cannot tell; all null without held-out frames.
         after: the same of the result.
+        speaking: whether the person's own way of speaking was learned, and what it gains.
     """
 
     seconds_used: float
@@ -81,6 +83,7 @@ class AdaptReport:
     coverage: Coverage
     before: Metrics | None
     after: Metrics | None
+    speaking: WayReport
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,8 @@ class _Footage:
     face_px: float
     neutral: F32
     mean_residual: F32
+    way: Way
+    speaking: WayReport
 
 
 def adapt(
@@ -112,7 +117,10 @@ def adapt(
     metrics = (learned.after or {}) | coverage.as_metrics()
     pack = _pack(learned, footage, model, metrics, options, out, now_iso)
     shown = frames_of(footage.clip, np.arange(len(footage.clip) - learned.held_out_frames))
-    write_pack(replace(pack, extras=calibrate(pack, shown, seed=options.seed)), out)
+    extras = calibrate(pack, shown, seed=options.seed)
+    if footage.speaking.learned:
+        extras |= {EXTRA: footage.way.manner.rows}
+    write_pack(replace(pack, extras=extras), out)
     return AdaptReport(
         seconds_used=footage.seconds,
         frames=len(footage.clip),
@@ -124,6 +132,7 @@ def adapt(
         coverage=coverage,
         before=learned.before,
         after=learned.after,
+        speaking=footage.speaking,
     )
 
 
@@ -172,9 +181,26 @@ def _read(
     used = times[wanted]
     step_s = float(np.median(np.diff(used))) if len(used) > 1 else 0.0
     width_px = np.linalg.norm(landmarks[:, EARS[1]] - landmarks[:, EARS[0]], axis=-1)
+    on_progress("listen", 0, None)
+    way, speaking = _way(video, times, landmarks, neutral, model)
     return _Footage(
-        clip, float(used[-1] - used[0] + step_s), float(np.nanmedian(width_px)), neutral, residual
+        clip,
+        float(used[-1] - used[0] + step_s),
+        float(np.nanmedian(width_px)),
+        neutral,
+        residual,
+        way,
+        speaking,
     )
+
+
+def _way(video: Path, times_s: F64, landmarks: F32, neutral: F32, model: FaceModel) -> tuple[Way, WayReport]:
+    """How the person speaks, from the video's own sound; the average speaker's way without any."""
+    try:
+        sound = read_audio(video)
+    except MediaError as error:
+        return Way.average(model), WayReport(learned=False, why=str(error))
+    return way_of_footage(sound, times_s, landmarks, neutral, model)
 
 
 def _track(video: Path, face: int | None, max_s: float, on_progress: Progress) -> tuple[F32, F64]:
@@ -238,7 +264,7 @@ def _pack(
         neutral=neutral,
         mean_residual=(shape - neutral).astype(np.float32),
         texture=learned.texture.numpy().astype(np.float16),
-        style=np.zeros(STYLE_SIZE, np.float32),
+        style=footage.way.style,
         references=footage.clip.crops[[learned.reference]],
         weights={PREFIX + key: value.cpu().numpy().astype(np.float16) for key, value in state.items()},
     )

@@ -55,6 +55,9 @@ def test_a_video_becomes_a_pack_that_says_what_it_lacks(portrait: Path, tmp_path
     assert (report["frames"], report["held_out_frames"]) == (25, 2)
     assert any("lower face" in sentence for sentence in report["not_learned"])
     assert report["after"]["face_psnr_db"] > 20
+    assert not report["speaking"]["learned"]
+    assert "sound" in report["speaking"]["why"]
+    assert not pack.style.any()
     assert pack.manifest.metrics["coverage_frames"] == 23
     assert pack.manifest.metrics["face_psnr_db"] == pytest.approx(report["after"]["face_psnr_db"])
     assert len(pack.references) == 1
