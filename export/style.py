@@ -169,7 +169,7 @@ def errors_of(ways: Sequence[Way], speech: Speech) -> F64:
 
 
 def talking(mels: F32, time_s: F64) -> Bool:
-    """Where log-mels [M, 80] are not silent, bool [F] at media times [F]: silence tells nothing of a person."""
+    """Where log-mels [M, 80] are not silent, bool [F] at media times [F]: silence says nothing of one."""
     quiet = [(time_s >= start_s) & (time_s < end_s) for start_s, end_s in silences(mels)]
     return np.asarray(~np.any([np.zeros(len(time_s), np.bool_), *quiet], axis=0), np.bool_)
 
