@@ -135,7 +135,7 @@ def decode(data: bytes) -> Message:
     if plain.get("v") != PROTOCOL_VERSION:
         raise ProtocolError(f"version {PROTOCOL_VERSION} of the protocol is spoken here, `v` says otherwise")
     try:
-        message: Message = msgspec.convert(plain, Message)
+        message: Message = msgspec.convert(plain, Message, builtin_types=(bytes,))
     except (msgspec.ValidationError, RecursionError) as error:
         raise ProtocolError(str(error)[:300]) from None
     return message

@@ -6,7 +6,7 @@ from pathlib import Path
 from aiohttp import web
 
 MAX_FILE_BYTES = 8 * 2**20
-INDEX = ("live.html", "index.html")
+INDEX = "index.html"
 TYPES = {
     ".html": "text/html",
     ".css": "text/css",
@@ -38,7 +38,7 @@ def page(folder: Path) -> list[web.RouteDef]:
         if path.suffix in TYPES and path.is_file() and path.stat().st_size <= MAX_FILE_BYTES
     }
     routes = [web.get(f"/{name}", _handler(path)) for name, path in found.items()]
-    index = next((found[name] for name in INDEX if name in found), None)
+    index = found.get(INDEX)
     return [*routes, web.get("/", _handler(index))] if index else routes
 
 
