@@ -24,6 +24,7 @@ from engine.face.model import LANDMARKS, FaceModel, Pose
 from engine.face.presence import Presence, update
 from engine.image.resize import Square, read_square
 from engine.image.yuv import I420, Colour
+from engine.render.again import moved, turned_little
 from engine.render.renderer import Rendered, Renderer
 
 Silence = Literal["closed", "source"]
@@ -77,6 +78,15 @@ class _Waiting:
     landmarks: F32
     confidence: float
     cut: bool
+    colour: Colour
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    """The picture that the network drew last: for which head and mouth."""
+
+    pose: Pose
+    expression: F32
 
 
 class Dubber:
@@ -118,6 +128,7 @@ class Dubber:
         self._box: CropBox | None = None
         self._presence = Presence()
         self._out = Rendered.empty(renderer.size_px)
+        self._drawn: _Drawn | None = None  # what is in it; None: the next frame must be drawn
 
     def push_audio(self, samples: F32) -> None:
         """Take the dub's next samples, float32 [T], mono, 16 kHz; not used when tracked."""
@@ -125,13 +136,42 @@ class Dubber:
             self._speech.push(samples)
 
     def push_video(
-        self, image: I420, time_s: float, landmarks: F32, confidence: float = 1.0, *, cut: bool = False
+        self,
+        image: I420,
+        time_s: float,
+        landmarks: F32,
+        confidence: float = 1.0,
+        *,
+        cut: bool = False,
+        colour: Colour | None = None,
     ) -> None:
-        """Take the next frame, to be the dubber's, and its landmarks float32 [478, 3] px (NaN: no face)."""
-        self._waiting.append(_Waiting(image, time_s, landmarks, confidence, cut))
+        """Take the next frame, to be the dubber's, and its landmarks float32 [478, 3] px (NaN: no face).
 
-    def step(self) -> DubbedFrame | None:
-        """Dub the oldest waiting frame; None if there is none, or its sound has not come yet."""
+        Args:
+            image: changed in place by `step`.
+            time_s: media time; never less than the frame's before.
+            landmarks: as tracked in this frame.
+            confidence: of the tracker, 0..1.
+            cut: the frame is the first one after a programme cut.
+            colour: how this frame's bytes are meant, if not as the stream's.
+        """
+        self._waiting.append(_Waiting(image, time_s, landmarks, confidence, cut, colour or self._colour))
+
+    def drop_video(self, before_s: float) -> None:
+        """Forget the frames that wait, the face, and what no frame from that media time on needs to hear."""
+        if self._speech is not None:
+            self._speech.forget_before(before_s)
+        self._waiting.clear()
+        self._box, self._drawn, self._presence = None, None, Presence()
+
+    def step(self, *, gain: float = 1.0, half: bool = False) -> DubbedFrame | None:
+        """Dub the oldest waiting frame; None if there is none, or its sound has not come yet.
+
+        Args:
+            gain: 0..1, how much of the dub shows at most; at 0 nothing is drawn.
+            half: save work: the last frame's mouth is shown again, in this frame's place, if the head has
+                hardly turned and the last frame's was not such a mouth already.
+        """
         if not self._waiting:
             return None
         if self._speech is not None and self._speech.known_until_s < self._waiting[0].time_s:
@@ -142,13 +182,16 @@ class Dubber:
         state = self._fit(frame)
         self._presence = update(self._presence, state, cut=frame.cut)
         if state is None:
-            self._box = None
+            self._box, self._drawn = None, None
             return DubbedFrame(frame.image, frame.time_s, "no face", 0.0)
         self._box = follow(None if frame.cut else self._box, state.pose)
         expression, level, shown = self._expression(frame, state)
+        level *= gain
+        if frame.cut or not half or level < NOTHING_SHOWN:
+            self._drawn = None
         if level < NOTHING_SHOWN:
             return DubbedFrame(frame.image, frame.time_s, shown, 0.0)
-        debug = self._draw(frame.image, self._box, state, expression, level)
+        debug = self._draw(frame, self._box, state, expression, level)
         return DubbedFrame(frame.image, frame.time_s, shown, level, debug)
 
     def _fit(self, frame: _Waiting) -> FaceState | None:
@@ -169,25 +212,33 @@ class Dubber:
         return expression, level, shown
 
     def _draw(
-        self, image: I420, box: CropBox, state: FaceState, expression: F32, level: float
+        self, frame: _Waiting, box: CropBox, state: FaceState, expression: F32, level: float
     ) -> DebugPictures | None:
-        square, size = box.square, self._renderer.size_px
-        source = read_square(image, square, self._colour, size)
+        image, square, size = frame.image, box.square, self._renderer.size_px
+        source = read_square(image, square, frame.colour, size)
         if source is None:
             return None
         pose, neutral = crop_pose(state.pose, square, size), self._renderer.neutral
+        last, self._drawn = self._drawn, None
+        again = last is not None and turned_little(last.pose, pose)
+        if again and last is not None:
+            expression = last.expression
         if self._speech is not None:
             shift = displacement(self._renderer.model, neutral, state.expression, expression, pose, size)
             bend_frame(image, square, shift * np.float32(level))
             source = np.asarray(bend(source, shift), np.uint8)
-        self._renderer.render(source, pose, expression, out=self._out)
+        if again and last is not None:
+            drawn = moved(self._out, last.pose, pose)
+        else:
+            self._renderer.render(source, pose, expression, out=self._out)
+            self._drawn, drawn = _Drawn(pose, expression), self._out
         window = border_window(size)
-        mask, alpha = self._out.mask * window, self._out.alpha * window
-        rgb = match_colour(self._out.rgb, source, mask, alpha)
-        paste(image, square, self._colour, rgb, alpha * np.float32(level))
+        mask, alpha = drawn.mask * window, drawn.alpha * window
+        rgb = match_colour(drawn.rgb, source, mask, alpha)
+        paste(image, square, frame.colour, rgb, alpha * np.float32(level))
         if not self._keep_debug:
             return None
-        return DebugPictures(square, pose, expression, source, self._out.rgb.copy(), rgb, alpha)
+        return DebugPictures(square, pose, expression, source, drawn.rgb.copy(), rgb, alpha)
 
 
 def manner_of(actor: ActorPack, model: FaceModel) -> Manner:
