@@ -1,1 +1,1 @@
-"""Processes that dub: one per session, in shared memory with the edge."""
+"""The process that tracks and dubs one session's frames, and the edge's side of it."""
