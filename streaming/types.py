@@ -25,12 +25,18 @@ IdlePolicy = Literal["source", "closed"]
 """What the mouth does while no dub has arrived: as filmed, or at rest."""
 
 
+VoiceSource = Literal["socket", "publisher"]
+"""Where the dub's sound comes from."""
+
+
 @dataclass(frozen=True)
 class SessionOptions:
     """What a session is asked to be.
 
     Attributes:
         actor: the pack's file.
+        voice: where the dub's sound comes from: pushed over a socket, or the publisher's own sound track.
+        programme: a file or address to play as the picture; None: somebody publishes it.
         look_ahead_ms: sound beyond a frame's time that decides its mouth: 0, 60, 120 or 240.
         latency_budget_ms: a frame leaves so long after its media time at the latest, dubbed or not.
         original_delay_ms: the source picture is held for so long, so that a translation can catch up.
@@ -40,6 +46,8 @@ class SessionOptions:
     """
 
     actor: Path
+    voice: VoiceSource = "socket"
+    programme: str | None = None
     look_ahead_ms: int = 120
     latency_budget_ms: int = 400
     original_delay_ms: int = 0

@@ -1,0 +1,90 @@
+"""The WebRTC connections of a session: at most one that publishes, any number that watch."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from engine.errors import CapacityError
+from streaming.rtc.peer import PeerOptions
+from streaming.rtc.publisher import Publisher, PublishLimits, answer_publisher
+from streaming.rtc.rendition import AudioRendition, VideoRendition
+from streaming.rtc.sdp import OfferLimits
+from streaming.rtc.viewer import Viewer, answer_viewer
+from streaming.types import Answer, AudioIn, VideoIn
+
+
+class Connections:
+    """Opens connections, and forgets those that close by themselves. Belongs to the event loop."""
+
+    def __init__(self, offers: OfferLimits, peers: PeerOptions) -> None:
+        self._offers, self._peers = offers, peers
+        self._open: dict[str, Viewer | Publisher] = {}
+        self._publisher: Publisher | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    @property
+    def viewers(self) -> int:
+        """How many watch."""
+        return sum(isinstance(one, Viewer) for one in self._open.values())
+
+    async def publish(
+        self, sdp: str, on_video: Callable[[VideoIn], None], on_audio: Callable[[AudioIn], None]
+    ) -> Answer:
+        """Accept a publisher; one that fell silent gives way.
+
+        Raises:
+            OfferError: the offer cannot be accepted.
+            CapacityError: somebody publishes already.
+        """
+        before = self._publisher
+        if before is not None and not before.closed.is_set():
+            if before.state == "live":
+                raise CapacityError("somebody publishes to this session already")
+            await before.close()
+        limits = PublishLimits(offer=self._offers, peer=self._peers)
+        publisher, answer = await answer_publisher(sdp, on_video, on_audio, limits)
+        self._publisher = publisher
+        self._keep(publisher)
+        return answer
+
+    async def view(self, sdp: str, video: VideoRendition, audio: AudioRendition) -> Answer:
+        """Accept a viewer.
+
+        Raises:
+            OfferError: the offer cannot be accepted.
+        """
+        viewer, answer = await answer_viewer(sdp, video, audio, self._offers, options=self._peers)
+        self._keep(viewer)
+        return answer
+
+    async def end(self, resource: str) -> bool:
+        """Close a connection; False if it is not there (any more)."""
+        connection = self._open.get(resource)
+        if connection is None:
+            return False
+        await connection.close()
+        return True
+
+    async def close(self) -> None:
+        """Close all."""
+        await asyncio.gather(*(connection.close() for connection in list(self._open.values())))
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _keep(self, connection: Viewer | Publisher) -> None:
+        self._open[connection.resource] = connection
+        self._run(self._forget(connection))
+
+    async def _forget(self, connection: Viewer | Publisher) -> None:
+        await connection.closed.wait()
+        del self._open[connection.resource]
+        if self._publisher is connection:
+            self._publisher = None
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -1,0 +1,143 @@
+"""The worker of a session, kept alive: one that dies is replaced, another picture size opens it anew."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from engine.arrays import F32
+from engine.errors import InputError, LivedubError, WorkerError
+from engine.image.yuv import Colour
+from streaming.types import SessionOptions
+from streaming.worker.link import FrameDone, WorkerLink, WorkerOptions
+from streaming.worker.pool import WorkerPool
+from streaming.worker.slots import SlotRing
+from streaming.worker.wire import Rung
+
+RETRY_S = (0.0, 1.0, 2.0, 5.0)
+
+log = logging.getLogger(__name__)
+
+
+class Dubbing:
+    """One session's worker. Belongs to the event loop.
+
+    Args:
+        pool: gives workers.
+        options: of the session.
+        on_done: called with a worker's answers.
+        on_up, on_down: called when a worker is ready for frames, and when it is gone or will be.
+    """
+
+    def __init__(
+        self,
+        pool: WorkerPool,
+        options: SessionOptions,
+        *,
+        on_done: Callable[[FrameDone], None],
+        on_up: Callable[[str], None],
+        on_down: Callable[[str], None],
+    ) -> None:
+        self._pool, self._options = pool, options
+        self._on_done, self._on_up, self._on_down = on_done, on_up, on_down
+        self._link: WorkerLink | None = None
+        self._opening: asyncio.Task[None] | None = None
+        self._rung: Rung = "full"
+
+    @property
+    def name(self) -> str | None:
+        """Backend and precision of the renderer that is open."""
+        return self._link.name if self._link else None
+
+    @property
+    def pid(self) -> int | None:
+        """Of the worker that is open."""
+        return self._link.pid if self._link else None
+
+    async def start(self, slots: SlotRing) -> None:
+        """Open the first worker.
+
+        Raises:
+            InputError: the actor cannot be used.
+            BackendError: no worker came up.
+        """
+        await self._open(slots)
+
+    def reopen(self, slots: SlotRing) -> None:
+        """Go on with other slots, of another size; `on_up` follows when that is ready."""
+        before, self._link = (self._opening, self._link), None
+        self._on_down("the picture has another size")
+        self._opening = asyncio.create_task(self._open_anew(slots, *before))
+
+    def give_frame(self, slot: int, index: int, time_s: float, colour: Colour) -> None:
+        """Hand a frame over; see `WorkerLink.give_frame`."""
+        if self._link is not None:
+            self._link.give_frame(slot, index, time_s, colour)
+
+    def give_sound(self, samples: F32) -> None:
+        """Hand sound over; see `WorkerLink.give_sound`."""
+        if self._link is not None:
+            self._link.give_sound(samples)
+
+    def set_rung(self, rung: Rung) -> None:
+        """How much the worker, and those after it, shall do."""
+        self._rung = rung
+        if self._link is not None:
+            self._link.set_rung(rung)
+
+    async def close(self) -> None:
+        """End the worker."""
+        opening, link, self._opening, self._link = self._opening, self._link, None, None
+        await _ended(opening, link)
+
+    async def _open_anew(
+        self, slots: SlotRing, opening: asyncio.Task[None] | None, link: WorkerLink | None
+    ) -> None:
+        await _ended(opening, link)
+        await self._open_until_up(slots)
+
+    async def _open(self, slots: SlotRing) -> None:
+        asked = self._options
+        options = WorkerOptions(
+            actor=asked.actor,
+            width=slots.width,
+            height=slots.height,
+            look_ahead_ms=asked.look_ahead_ms,
+            backend=asked.backend,
+            precision=asked.precision,
+            idle=asked.idle,
+            override_consent=asked.override_consent,
+            slots=len(slots),
+        )
+        link = await self._pool.start(
+            options, on_done=self._on_done, on_death=lambda error: self._died(error, slots), slots=slots
+        )
+        self._link = link
+        link.set_rung(self._rung)
+        self._on_up(link.name)
+
+    async def _open_until_up(self, slots: SlotRing) -> None:
+        tries = 0
+        while self._link is None:
+            await asyncio.sleep(RETRY_S[min(tries, len(RETRY_S) - 1)])
+            tries += 1
+            try:
+                await self._open(slots)
+            except InputError as error:
+                log.warning("the actor cannot be opened any more: %s", error)
+                return
+            except LivedubError as error:
+                log.warning("no worker came up: %s", error)
+
+    def _died(self, error: WorkerError, slots: SlotRing) -> None:
+        log.warning("%s", error)
+        self._link = None
+        self._on_down(str(error))
+        self._opening = asyncio.create_task(self._open_until_up(slots))
+
+
+async def _ended(opening: asyncio.Task[None] | None, link: WorkerLink | None) -> None:
+    if opening is not None:
+        opening.cancel()
+        await asyncio.wait({opening})
+    if link is not None:
+        await link.close()

@@ -1,0 +1,151 @@
+"""What leaves a session: encoded once for all viewers and recordings, and how late it was."""
+
+import asyncio
+import contextlib
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from streaming.core.actions import LeaveSound, LeaveVideo
+from streaming.core.latency import FrameTimes, LatencyLog, frame_times
+from streaming.media.sink import Sink
+from streaming.rtc.encoder import EncodedFrame
+from streaming.rtc.rendition import AudioRendition, VideoRendition
+from streaming.rtc.subscription import Subscription, SubscriptionClosed
+from streaming.session.pictures import Pictures
+from streaming.session.resources import Reporter, Resources
+
+LOW_BITRATE_BPS = 800_000
+REMEMBERED = 256  # frames under way to their first packet
+
+
+@dataclass
+class Passage:
+    """A frame on its way through the session.
+
+    Attributes:
+        captured_ns: when it was taken.
+        stamps_ns: when it passed each stage.
+        heard_ns: when the dub's sound of its media time came in.
+        dubbed: whether it shows the dub's mouth.
+    """
+
+    captured_ns: int
+    stamps_ns: dict[str, int] = field(default_factory=dict)
+    heard_ns: int = 0
+    dubbed: bool = False
+
+
+class Output:
+    """Renditions, recordings, and the times of what left. Belongs to the event loop.
+
+    Args:
+        resources: encoders' threads, and who counts.
+        on_missed: called when a picture could not be encoded in time.
+        now_ns: the monotonic clock.
+
+    Attributes:
+        video, audio: what viewers subscribe to.
+        latency: of the frames that left.
+    """
+
+    def __init__(
+        self,
+        resources: Resources,
+        on_missed: Callable[[], None],
+        now_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self.video = VideoRendition(resources.video_pool, on_first_packet=self._left, now_ns=now_ns)
+        self.audio = AudioRendition(resources.audio_pool, now_ns=now_ns)
+        self.latency = LatencyLog()
+        self._reporter: Reporter = resources.reporter
+        self._on_missed = on_missed
+        self._sinks: dict[Sink, Subscription] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._passages: OrderedDict[int, Passage] = OrderedDict()  # by position
+
+    @property
+    def recordings(self) -> int:
+        """How many sinks there are."""
+        return len(self._sinks)
+
+    def picture(self, leave: LeaveVideo, pictures: Pictures, passage: Passage) -> None:
+        """Send a picture; its slot is held until it is encoded."""
+        pictures.hold(leave.ref)
+        self._run(self._send(leave, pictures, passage))
+
+    def sound(self, leave: LeaveSound) -> None:
+        """Send 20 ms of sound."""
+        self._run(self._send_sound(leave))
+        for sink in self._sinks:
+            sink.audio(leave.samples, leave.position)
+
+    def record(self, sink: Sink) -> None:
+        """Write to a sink, too, from the next keyframe on; it is started here."""
+        subscription = self._sinks[sink] = self.video.subscribe()
+        sink.start()
+        self._run(self._feed(sink, subscription))
+
+    def low_bitrate(self, wanted: bool) -> None:
+        """Hold the bitrate low, or not."""
+        self.video.set_bitrate(LOW_BITRATE_BPS if wanted else None)
+
+    async def close(self) -> None:
+        """End the renditions, and write recordings to their ends."""
+        self.video.close()
+        self.audio.close()
+        await asyncio.gather(*(sink.close() for sink in list(self._sinks)))
+        for task in list(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _send(self, leave: LeaveVideo, pictures: Pictures, passage: Passage) -> None:
+        try:
+            self._passages[leave.position] = passage
+            if len(self._passages) > REMEMBERED:
+                self._passages.popitem(last=False)
+            image = pictures.picture(leave.ref, dubbed=leave.dubbed)
+            made = await self.video.push(image, pictures.colour(leave.ref), leave.position)
+        finally:
+            pictures.let_go(leave.ref)
+        if made is not None:
+            passage.stamps_ns["encoded"] = made.encoded_ns
+        elif self.video.viewers:
+            self._on_missed()
+
+    async def _send_sound(self, leave: LeaveSound) -> None:
+        await self.audio.push(leave.samples, leave.position)
+
+    def _left(self, frame: EncodedFrame) -> None:
+        """The first packet of a picture left for the first viewer."""
+        passage = self._passages.pop(frame.position, None)
+        if passage is None:
+            return
+        passage.stamps_ns |= {"encoded": frame.encoded_ns, "first_packet": frame.first_packet_ns}
+        times = frame_times(passage.captured_ns, passage.heard_ns, passage.stamps_ns, dubbed=passage.dubbed)
+        self.latency.add(times)
+        self._report(times)
+
+    def _report(self, times: FrameTimes) -> None:
+        for stage, spent_ms in times.stages_ms.items():
+            self._reporter.stage(stage, spent_ms / 1000)
+        if times.mouth_ms is not None:
+            self._reporter.mouth_latency(times.mouth_ms / 1000)
+
+    async def _feed(self, sink: Sink, subscription: Subscription) -> None:
+        try:
+            with contextlib.suppress(SubscriptionClosed):
+                while True:
+                    frame = await subscription.get()
+                    sink.video(frame.data, frame.position, keyframe=frame.keyframe)
+        finally:
+            subscription.close()
+            self._sinks.pop(sink, None)
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
