@@ -115,6 +115,20 @@ def decode(data: bytes) -> Message:
     Raises:
         ProtocolError: it is none.
     """
+    plain = unpack(data)
+    try:
+        message: Message = msgspec.convert(plain, Message, builtin_types=(bytes,))
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise ProtocolError(str(error)[:300]) from None
+    return message
+
+
+def unpack(data: bytes) -> dict[str, Any]:
+    """Return a message of either side as a map, with its version checked and nothing else.
+
+    Raises:
+        ProtocolError: it is none.
+    """
     try:
         plain = msgpack.unpackb(
             data,
@@ -134,15 +148,11 @@ def decode(data: bytes) -> Message:
         raise ProtocolError("a message is a map with names")
     if plain.get("v") != PROTOCOL_VERSION:
         raise ProtocolError(f"version {PROTOCOL_VERSION} of the protocol is spoken here, `v` says otherwise")
-    try:
-        message: Message = msgspec.convert(plain, Message, builtin_types=(bytes,))
-    except (msgspec.ValidationError, RecursionError) as error:
-        raise ProtocolError(str(error)[:300]) from None
-    return message
+    return plain
 
 
 def encode(kind: str, seq: int, fields: dict[str, Any]) -> bytes:
-    """Return a server's message."""
+    """Return a message, of either side."""
     packed: bytes = msgpack.packb({"v": PROTOCOL_VERSION, "t": kind, "seq": seq} | fields, default=_plain)
     return packed
 
