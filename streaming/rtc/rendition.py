@@ -202,9 +202,8 @@ class VideoRendition(_FanOut):
     def target_bps(self) -> int:
         """The bitrate that the next picture is encoded for."""
         told = [s.target_bps for s in self._subscriptions if s.active and s.target_bps is not None]
-        worth = min((bps for bps in told if bps >= self.rates.least_bps), default=None)
-        if worth is None:
-            worth = self.rates.least_bps if told else self.rates.start_bps
+        unbound = self.rates.least_bps if told else self.rates.most_bps
+        worth = min((bps for bps in told if bps >= self.rates.least_bps), default=unbound)
         return min(worth, self._cap_bps)
 
     def stats(self) -> RenditionStats:

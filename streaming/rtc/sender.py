@@ -211,6 +211,7 @@ class RtpSender:
     async def _run_rtp(self) -> None:
         subscription = self._subscription = self._rendition.subscribe()
         subscription.pause(self._paused)
+        self._follow()
         try:
             while True:
                 await self._send_frame(await subscription.get())

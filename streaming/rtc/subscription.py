@@ -17,7 +17,7 @@ class Subscription:
 
     Attributes:
         dropped: frames this viewer did not get.
-        target_bps: what its link carries, None until it says so; see `VideoRendition`.
+        target_bps: what its link carries, None for anything; see `VideoRendition`.
         active: whether it takes frames; see `pause`.
     """
 

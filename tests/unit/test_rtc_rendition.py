@@ -153,7 +153,7 @@ def test_a_viewer_that_does_not_read_holds_nobody_and_little_memory(pool: Thread
 @pytest.mark.parametrize(
     ("told", "target_bps"),
     [
-        ([None, None], 1_200_000),
+        ([None, None], 4_000_000),
         ([3_000_000, 900_000], 900_000),
         ([3_000_000, 100_000], 3_000_000),
         ([100_000, 50_000], 300_000),
