@@ -16,6 +16,7 @@ from streaming.core.queued_sound import Span
 from streaming.types import PCM
 
 _FIRST_WORK_NS = 25_000_000
+_LATE_SAMPLES = 2 * QUANTUM_SAMPLES
 _PACE_GAIN = 0.05
 _MOST_REMEMBERED = 32
 _FADE = ramp_down(INTERRUPT_FADE_SAMPLES)
@@ -59,7 +60,7 @@ class Gate:
         self._sounds_left: deque[_Left] = deque(maxlen=_MOST_REMEMBERED)
         self._clock = MediaClock(0)
         self._intake_delay_ns = 0
-        self._fade_from = self._quiet_until = 0
+        self._next_position = self._fade_from = self._quiet_until = 0
 
     @property
     def waiting_quanta(self) -> int:
@@ -100,6 +101,11 @@ class Gate:
         """When what belongs to a media position usually leaves."""
         return self._clock.ns(position) + self.pace_ns
 
+    def is_hopeless(self, position: int, now_ns: int) -> bool:
+        """Whether a frame that comes now is not worth dubbing: its sound has left, or its time is up."""
+        missed_sound = position + _LATE_SAMPLES <= self._next_position
+        return missed_sound or now_ns + self.work_ns > self.deadline_ns(position)
+
     def frame_due_ns(self, frame: Frame) -> int:
         """When the oldest frame leaves; 0: at once."""
         if frame.stage is Stage.READY:
@@ -112,10 +118,8 @@ class Gate:
         """When the next closed sound leaves, as things stand; None if none is closed."""
         if not self._sounds:
             return None
-        position, head = self._sounds[0].position, self._frames.head
-        if head is not None and head.position <= position:
-            return self.deadline_ns(position)
-        return self.usual_ns(position)
+        position = self._sounds[0].position
+        return self.deadline_ns(position) if self._is_held(position) else self.usual_ns(position)
 
     def leave_frame(self, frame: Frame, now_ns: int) -> LeaveVideo:
         """Send the oldest frame, which the caller has taken out of the queue."""
@@ -133,6 +137,7 @@ class Gate:
     def leave_sound(self, now_ns: int) -> tuple[LeaveSound, tuple[Span, ...]]:
         """Send the next closed sound; and whose it is."""
         quantum = self._sounds.popleft()
+        self._next_position = quantum.position + QUANTUM_SAMPLES
         delay_ns = now_ns - self._clock.ns(quantum.position)
         self._sounds_left.append(_Left(quantum.position, delay_ns))
         skew_ms = self._skew_of_sound(quantum.position, delay_ns)
@@ -148,6 +153,15 @@ class Gate:
         for i, quantum in enumerate(self._sounds):
             self._sounds[i] = Quantum(quantum.position, quantum.samples, quantum.heard, ())
         return dropped
+
+    def _is_held(self, position: int) -> bool:
+        """Whether a frame that begins with this sound still waits; of an older one the sound has left."""
+        for frame in self._frames:
+            if frame.position > position:
+                return False
+            if frame.position > position - QUANTUM_SAMPLES:
+                return True
+        return False
 
     def _quietened(self, quantum: Quantum) -> F32:
         if quantum.position >= self._quiet_until:

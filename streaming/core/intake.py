@@ -168,5 +168,5 @@ class SoundIntake:
         captured_ns = self._captures.correct(captured_ns + length_ns, now_ns) - length_ns
         first = self._clock.position(captured_ns) - TwoRates.DELAY_SAMPLES - self._live_rate.behind_samples
         closes = (int(max(0.0, first)) // QUANTUM_SAMPLES + 1) * QUANTUM_SAMPLES
-        self._delay.observe(now_ns - self._clock.ns(closes))
+        self._delay.observe(now_ns - self._clock.ns(closes), length_ns)
         self._live.push(self._live_rate.push(piece.samples, piece.rate_hz), first)

@@ -1,21 +1,23 @@
 """How long to wait for a microphone's sound: as short as its network allows."""
 
+import math
+
 import numpy as np
 
 _BUCKET_NS = 5_000_000
-_SHARE = 0.97  # of the pieces that shall come in time
-_FORGETTING = 0.998
+_SHARE = 0.99  # of the sound that shall come in time
+_MEMORY_NS = 3_000_000_000  # after which an observation counts for a third
 _UP_NS, _DOWN_NS = 10_000_000, 500_000  # per quantum
 
 
 class JitterDelay:
     """The delay before a quantum is closed.
 
-    It goes to what 97 % of the last 500 or so pieces needed: up by half a quantum at a time, so that sound
-    soon stops being late, down by 25 ms a second.
+    It goes to what 99 % of the latest sound needed: up by half a quantum at a time, so that sound soon stops
+    being late, and 5 ms beyond that; down by 25 ms a second.
 
     Args:
-        most_ns: never beyond it; pieces that needed more are not counted, they are a stall.
+        most_ns: never beyond it; sound that needed more is not counted, it is a stall.
     """
 
     def __init__(self, most_ns: int) -> None:
@@ -28,15 +30,16 @@ class JitterDelay:
         """The delay now."""
         return self._delay_ns
 
-    def observe(self, needed_ns: int) -> None:
-        """A piece came that would have needed this delay; negative: it was early."""
+    def observe(self, needed_ns: int, length_ns: int) -> None:
+        """A piece of some length came, and would have needed this delay; negative: it was early."""
         bucket = max(0, -(-needed_ns // _BUCKET_NS))
         if bucket >= self._weights.size:
             return
-        self._weights *= _FORGETTING
-        self._weights[bucket] += 1
+        self._weights *= math.exp(-length_ns / _MEMORY_NS)
+        self._weights[bucket] += length_ns
         total = np.cumsum(self._weights)
-        self._goal_ns = int(np.searchsorted(total, _SHARE * total[-1])) * _BUCKET_NS
+        needed = int(np.searchsorted(total, _SHARE * total[-1]))
+        self._goal_ns = min(needed + (needed > 0), self._weights.size - 1) * _BUCKET_NS
 
     def forget(self) -> None:
         """The microphone is gone."""

@@ -14,6 +14,7 @@ from streaming.types import MEDIA_RATE_HZ
 CAPACITY_SAMPLES = 20 * MEDIA_RATE_HZ
 _CUSHION_STEP = QUANTUM_SAMPLES
 _LARGEST_CUSHION = 6 * QUANTUM_SAMPLES
+_LONGEST_STALL_SAMPLES = MEDIA_RATE_HZ  # after a longer gap, nobody expected more
 _FORGIVEN_SAMPLES = 10 * MEDIA_RATE_HZ  # played without a stall, for one step less
 
 
@@ -52,7 +53,8 @@ class QueuedSound:
         self._seam = Seam()
         self._running = False
         self._open = False  # the utterance that plays has not ended
-        self._cushion = self._waited = self._since_stall = 0
+        self._utterance: int | None = None  # that plays, or played last
+        self._cushion = self._waited = self._since_stall = self._gap = 0
         self.stalls = 0
 
     @property
@@ -110,6 +112,8 @@ class QueuedSound:
     def _starts(self) -> bool:
         if not self._pieces:
             return False
+        if self._waited == 0 and self._open:
+            self._note_gap(self._pieces[0].utterance)
         if self._size >= self._cushion or self._waited >= self._cushion or self._pieces[-1].ends:
             self._waited = 0
             return True
@@ -118,6 +122,7 @@ class QueuedSound:
 
     def _idle(self) -> F32:
         self._since_stall += QUANTUM_SAMPLES
+        self._gap += QUANTUM_SAMPLES
         if self._seam.silent:
             return SILENCE
         block = np.zeros(QUANTUM_SAMPLES, np.float32)
@@ -125,18 +130,21 @@ class QueuedSound:
         return block
 
     def _run_out(self, parts: list[F32], count: int) -> F32:
-        """The queue is empty: a stall, if the utterance has not ended."""
-        self._running = False
+        """The queue is empty: a stall, if the utterance goes on soon."""
+        self._running, self._gap = False, 0
         block = np.zeros(QUANTUM_SAMPLES, np.float32)
         if parts:
             block[:count] = self._seam.rise(np.concatenate(parts))
             self._seam.stop(float(block[count - 1]))
-        if self._open:
+        self._seam.fill(block, count)
+        return block
+
+    def _note_gap(self, utterance: int | None) -> None:
+        self._open = False
+        if self._gap <= _LONGEST_STALL_SAMPLES and utterance == self._utterance:
             self.stalls += 1
             self._cushion = min(self._cushion + _CUSHION_STEP, _LARGEST_CUSHION)
             self._since_stall = 0
-        self._seam.fill(block, count)
-        return block
 
     def _take(self, wanted: int) -> tuple[list[F32], list[Span]]:
         parts: list[F32] = []
@@ -145,7 +153,7 @@ class QueuedSound:
             piece = self._pieces[0]
             taken, rest = piece.samples[:wanted], piece.samples[wanted:]
             spans.append(Span(piece.utterance, taken.size, piece.ends))
-            self._open = not piece.ends
+            self._open, self._utterance = not piece.ends, piece.utterance
             wanted, self._size = wanted - taken.size, self._size - taken.size
             if taken.size:
                 parts.append(taken)

@@ -105,6 +105,15 @@ class SessionCore:
         self._told_credit = CAPACITY_SAMPLES
         self._report_ns = now_ns + _REPORT_NS
 
+    @property
+    def credit(self) -> int:
+        """How many samples of dub sound, at 48 kHz, there is room for."""
+        return self._intake.credit
+
+    def heard_ns(self, position: int) -> int:
+        """When sound of a media position comes in, if it comes live; 0 before the clock runs."""
+        return self._clock.ns(position) if self._clock else 0
+
     # what comes in
 
     def video(self, now_ns: int, captured_ns: int, ref: int) -> int | None:
@@ -126,7 +135,7 @@ class SessionCore:
             self._results["late"] += 1
             self._actions.append(Release(ref))
             return None
-        if now_ns + self._gate.work_ns > self._gate.deadline_ns(frame.position):
+        if self._gate.is_hopeless(frame.position, now_ns):
             frame.stage = Stage.SOURCE
         return frame.index
 
@@ -345,8 +354,7 @@ class SessionCore:
 
     def _report(self, now_ns: int) -> None:
         credit = self._intake.credit
-        refilled = credit == CAPACITY_SAMPLES > self._told_credit
-        if refilled or credit - self._told_credit >= MEDIA_RATE_HZ:
+        if credit - self._told_credit >= MEDIA_RATE_HZ:
             self._told_credit = credit
             self._tell("credit", samples=credit)
         if self._worker.stalls(now_ns):
