@@ -1,6 +1,7 @@
 """Lips from sound: how well audio-to-expression predicts unseen people's mouths, at every look-ahead.
 
     python -m benchmarks.bench_lips [--data DIR|SET] [--footage DIR] [--model FILE.onnx] [--out DIR] [--quick]
+        [--styles]
 
 DATA is a folder of footage with a manifest.csv, or what `livedub train prepare` made of it; its dev people
 are measured. FOOTAGE is the folder whose manifest knows the clips' languages and whose `audio/` holds
@@ -12,6 +13,7 @@ against look-ahead) and lips_traces.png (prediction against truth over five seco
 - Closures on p, b, m where the sounds' times are known: recordings, and synthetic speech in twelve languages.
 - The sync measure on what is predicted for real speech in other languages.
 - Lips while nobody speaks: silence, noise, hum, music.
+- Ways of speaking: a person's own against other people's, on speech it was not found in.
 """
 
 import argparse
@@ -25,8 +27,9 @@ import msgspec
 from benchmarks import lips_plots, lips_rows
 from benchmarks.common import Settings
 from benchmarks.experiments.options import Options, footage_folder, results_folder
-from benchmarks.lips_schema import FootageRow, ForeignRow, LipStudy, SpeechRow, Trace
-from benchmarks.lips_summary import results_of, text_of
+from benchmarks.lips_schema import FootageRow, ForeignRow, LipStudy, SpeechRow, StyleRow, Trace
+from benchmarks.lips_styles import style_rows
+from benchmarks.lips_summary import results_of, style_text, text_of
 from benchmarks.machine import describe_machine
 from benchmarks.schema import Result
 from engine.errors import AssetError, BackendUnavailable, InputError, LivedubError
@@ -93,7 +96,17 @@ def study_of(
         foreign=_foreign(footage, voices, measure, say),
         silence=list(lips_rows.silence_rows(voices)),
         traces=lips_plots.chosen(traces),
+        styles=styles_of(clips, model, say),
     )
+
+
+def styles_of(clips: Sequence[PackedClip], model: Path | None, say: Say) -> list[StyleRow]:
+    """Whether unseen people's own ways of speaking predict them best; for the arguments see `study_of`."""
+    unseen = _unseen(clips, lambda line: None)
+    if len({one.clip.identity for one in unseen}) < 2:
+        return []
+    say("finding ways of speaking")
+    return list(style_rows(unseen, _bytes(model)))
 
 
 def write(study: LipStudy, folder: Path) -> None:
@@ -103,6 +116,8 @@ def write(study: LipStudy, folder: Path) -> None:
     lips_plots.draw_look_aheads(study, folder / "lips.png")
     if study.traces:
         lips_plots.draw_traces(study, folder / "lips_traces.png")
+    if study.styles:
+        lips_plots.draw_styles(study, folder / "lips_styles.png")
 
 
 def _lines(study: LipStudy) -> str:
@@ -120,11 +135,15 @@ def _lines(study: LipStudy) -> str:
 
 
 def _voices(model: Path | None, look_aheads_ms: Sequence[int]) -> list[lips_rows.Voice]:
+    network = _bytes(model)
+    return [lips_rows.Voice(look_ahead_ms, network) for look_ahead_ms in look_aheads_ms]
+
+
+def _bytes(model: Path | None) -> bytes | None:
     try:
-        network = model.read_bytes() if model else None
+        return model.read_bytes() if model else None
     except OSError as error:
         raise InputError(f"cannot read {model}: {error}") from error
-    return [lips_rows.Voice(look_ahead_ms, network) for look_ahead_ms in look_aheads_ms]
 
 
 def _measure(say: Say) -> SyncMeasure | None:
@@ -144,12 +163,7 @@ def _footage(
 ) -> tuple[list[FootageRow], list[Trace]]:
     rows: list[FootageRow] = []
     traces: list[Trace] = []
-    unseen = [one for one in clips if one.clip.held_out and one.clip.speaks and one.log_mels() is not None]
-    for one in unseen:
-        share = float(one.found.mean())
-        if share < MIN_FOUND:
-            say(f"{one.clip.path.stem} is left out: its face is there in {100 * share:.0f} % of frames")
-    unseen = [one for one in unseen if one.found.mean() >= MIN_FOUND]
+    unseen = _unseen(clips, say)
     languages = lips_rows.languages_of(footage) if footage else {}
     for row, trace in lips_rows.footage_rows(unseen, languages, voices, measure):
         rows.append(row)
@@ -157,6 +171,16 @@ def _footage(
             traces.append(trace)
             say(f"{row.clip}: correlation {row.correlation or 0:.2f}")
     return rows, traces
+
+
+def _unseen(clips: Sequence[PackedClip], say: Say) -> list[PackedClip]:
+    """The clips of people who are held out whose sound is the mouth's, and whose face is there."""
+    unseen = [one for one in clips if one.clip.held_out and one.clip.speaks and one.log_mels() is not None]
+    for one in unseen:
+        share = float(one.found.mean())
+        if share < MIN_FOUND:
+            say(f"{one.clip.path.stem} is left out: its face is there in {100 * share:.0f} % of frames")
+    return [one for one in unseen if one.found.mean() >= MIN_FOUND]
 
 
 def _speech(
@@ -196,12 +220,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--footage", type=Path, metavar="DIR", help="for languages and recordings")
     parser.add_argument("--model", type=Path, metavar="FILE.onnx", help="instead of the shipped one")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the results")
+    parser.add_argument("--styles", action="store_true", help="only ways of speaking; writes nothing")
     parser.add_argument("--quick", action="store_true", help="only prove that it works, without footage")
     given = parser.parse_args(argv)
     try:
         data = None if given.quick else given.data or footage_folder(Options())
         footage = given.footage or (data if data and data.is_dir() else None)
         clips = [] if data is None else _clips(data)
+        if given.styles:
+            print(style_text(styles_of(clips, given.model, _tell)))
+            return 0
         study = study_of(clips, footage, given.model, _tell, quick=given.quick)
         if given.out or not given.quick:
             write(study, results_folder(Options(out=given.out)))

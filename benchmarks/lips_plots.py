@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.lips_schema import LipStudy, Trace
-from benchmarks.lips_summary import look_aheads_of, mean_of, pooled, sync_ratio
+from benchmarks.lips_summary import look_aheads_of, mean_of, pooled, styles_by_person, sync_ratio
 from engine.timing import MEL_RATE_HZ
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")  # Okabe and Ito, 2008
@@ -51,6 +51,23 @@ def draw_traces(study: LipStudy, path: Path) -> None:
         axes.set_ylabel("opening, cm", fontsize=8)
     panels[0].legend(fontsize=8, loc="upper right")
     panels[-1].set_xlabel("s", fontsize=8)
+    figure.savefig(path, dpi=DPI, metadata=METADATA)
+
+
+def draw_styles(study: LipStudy, path: Path) -> None:
+    """How well people's own ways of speaking predict them, and other people's, as PNG."""
+    people = styles_by_person(study.styles)
+    figure, panels = _figure((7, 1.4 + 0.3 * len(people)), 1, 1)
+    axes, places = panels[0], range(len(people))
+    own, others, _ = zip(*people.values(), strict=True)
+    axes.hlines(places, own, others, color="0.75", linewidth=1.5)
+    axes.plot(own, places, "o", color=COLOURS[0], label="own way of speaking")
+    axes.plot(others, places, "s", color=COLOURS[1], label="other people's, mean")
+    axes.axvline(1.0, color="black", linewidth=0.8)
+    axes.set_yticks(places, people)
+    axes.invert_yaxis()
+    axes.legend(fontsize=8)
+    _dress(axes, "error on unseen speech over the average speaker's (120 ms)", None)
     figure.savefig(path, dpi=DPI, metadata=METADATA)
 
 

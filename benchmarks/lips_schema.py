@@ -69,6 +69,29 @@ class SilenceRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     widest_cm: float
 
 
+class StyleRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One unseen person's speech as ways of speaking predict it that were found elsewhere, at 120 ms.
+
+    Errors are of `export.style.errors_of`, on speech that no way of speaking was found in.
+
+    Attributes:
+        clip: name, with the part of it that is predicted; identity: who.
+        found_in: where the person's own way was found; seconds: how much of it.
+        error_average: of the average speaker; error_own: of the person's own way.
+        error_others: of other people's ways, mean, found in as much of their clips.
+        better: share of these that the own way beats.
+    """
+
+    clip: str
+    identity: str
+    found_in: str
+    seconds: float
+    error_average: float
+    error_own: float
+    error_others: float
+    better: float
+
+
 class Trace(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Five seconds of opening at 100 Hz, cm: the real one, the prediction's; for a picture. None: unknown."""
 
@@ -97,3 +120,4 @@ class LipStudy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     foreign: list[ForeignRow]
     silence: list[SilenceRow]
     traces: list[Trace]
+    styles: list[StyleRow] = []

@@ -7,7 +7,7 @@ import numpy as np
 from benchmarks.common import summarise
 from benchmarks.experiments.schema import Bar
 from benchmarks.experiments.summary import bar_text
-from benchmarks.lips_schema import FootageRow, ForeignRow, LipStudy, SpeechRow
+from benchmarks.lips_schema import FootageRow, ForeignRow, LipStudy, SpeechRow, StyleRow
 from benchmarks.schema import Result
 
 SUITE = "lips"
@@ -114,8 +114,47 @@ def bars_of(study: LipStudy) -> list[Bar]:
             True,
             _over(float(np.mean(abroad)) if abroad else None, foreign.get("en")),
         ),
+        ("people whose own way of speaking beats others'", 1.0, True, _own_best(study.styles)),
     ]
     return [Bar(what=what, wanted=wanted, at_least=least, measured=got) for what, wanted, least, got in rows]
+
+
+def styles_by_person(rows: Sequence[StyleRow]) -> dict[str, tuple[float, float, float]]:
+    """For each person the own way's error, the others', both over the average speaker's, and who is beaten.
+
+    Means over the person's clips; the last is the share of other people's ways that the own one beats.
+    """
+    people: dict[str, list[StyleRow]] = {}
+    for row in rows:
+        people.setdefault(row.identity, []).append(row)
+    return {
+        person: (
+            float(np.mean([row.error_own / row.error_average for row in ones])),
+            float(np.mean([row.error_others / row.error_average for row in ones])),
+            float(np.mean([row.better for row in ones])),
+        )
+        for person, ones in sorted(people.items())
+    }
+
+
+def style_text(rows: Sequence[StyleRow]) -> str:
+    """A line for each person, and what holds of all."""
+    people = styles_by_person(rows)
+    lines = ["error of ways of speaking, over the average speaker's:"]
+    for person, (own, others, better) in people.items():
+        lines.append(f"  {person}: own {own:.3f}, others {others:.3f}, beats {100 * better:.0f} % of them")
+    if people:
+        own, others, better = (float(value) for value in np.mean(list(people.values()), axis=0))
+        lines.append(f"  mean: own {own:.3f}, others {others:.3f}, beats {100 * better:.0f} % of them")
+        gains = [row.error_own < row.error_average for row in rows]
+        lines.append(f"  better than the average speaker on {sum(gains)} of {len(gains)} pieces of speech")
+    return "\n".join(lines)
+
+
+def _own_best(rows: Sequence[StyleRow]) -> float | None:
+    """Share of people whose own way predicts them better than others' do on the mean."""
+    wins = [own < others for own, others, _ in styles_by_person(rows).values()]
+    return float(np.mean(wins)) if wins else None
 
 
 def _over(value: float | None, base: float | None) -> float | None:
@@ -182,5 +221,7 @@ def text_of(study: LipStudy) -> str:
         lines.append(
             f"real lips in silence: {study.real_silence_mm_s:.1f} mm/s over {study.real_silence_s:.0f} s"
         )
+    if study.styles:
+        lines += ["", style_text(study.styles)]
     lines += ["", *(bar_text(bar) for bar in bars_of(study))]
     return "\n".join(lines)

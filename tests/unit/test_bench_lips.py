@@ -11,8 +11,9 @@ import pytest
 
 from benchmarks import bench_lips, lips_plots, lips_rows
 from benchmarks.common import Settings
-from benchmarks.lips_schema import FootageRow, ForeignRow, LipStudy, SilenceRow, SpeechRow, Trace
-from benchmarks.lips_summary import bars_of, mean_of, pooled, results_of, sync_ratio, text_of
+from benchmarks.lips_schema import FootageRow, ForeignRow, LipStudy, SilenceRow, SpeechRow, StyleRow, Trace
+from benchmarks.lips_styles import style_rows
+from benchmarks.lips_summary import bars_of, mean_of, pooled, results_of, style_text, sync_ratio, text_of
 from benchmarks.machine import describe_machine
 from benchmarks.runner import SUITES
 from engine.expression.audio import LOOK_AHEADS_MS
@@ -54,6 +55,19 @@ def footage(clip: str, look_ahead_ms: int, **changes: float | str | None) -> Foo
     return msgspec.convert(values | changes, FootageRow)
 
 
+def style_row(who: str, own: float, others: float, better: float = 1.0) -> StyleRow:
+    return StyleRow(
+        clip=f"{who}1",
+        identity=who,
+        found_in=f"{who}2",
+        seconds=5.0,
+        error_average=0.1,
+        error_own=0.1 * own,
+        error_others=0.1 * others,
+        better=better,
+    )
+
+
 def study(*rows: FootageRow, traces: int = 3) -> LipStudy:
     curve: list[float | None] = [*np.sin(np.arange(499) / 20).tolist(), None]
     shown = [
@@ -92,6 +106,7 @@ def study(*rows: FootageRow, traces: int = 3) -> LipStudy:
         foreign=foreign,
         silence=silence,
         traces=shown,
+        styles=[style_row("a", 0.9, 1.1), style_row("b", 1.02, 1.0, 0.5)],
     )
 
 
@@ -148,13 +163,41 @@ def test_results_and_text() -> None:
 def test_pictures_are_small(tmp_path: Path) -> None:
     whole = study(*(footage(clip, one) for one in LOOK_AHEADS_MS for clip in ("a", "b")))
     bench_lips.write(whole, tmp_path)
-    for name in ("lips.png", "lips_traces.png"):
+    for name in ("lips.png", "lips_traces.png", "lips_styles.png"):
         assert (tmp_path / name).stat().st_size < LARGEST_PICTURE
         picture = cv2.imread(str(tmp_path / name))
         assert picture is not None
         assert picture.std() > 5
     again = msgspec.json.decode((tmp_path / "lips.json").read_bytes(), type=LipStudy)
     assert again == whole
+
+
+def test_own_ways_of_speaking_are_held_against_others() -> None:
+    whole = study(footage("a", 120))
+    bar = {one.what: one for one in bars_of(whole)}["people whose own way of speaking beats others'"]
+    assert (bar.measured, bar.held) == (0.5, False)
+    lines = style_text(whole.styles).splitlines()
+    assert lines[1] == "  a: own 0.900, others 1.100, beats 100 % of them"
+    assert lines[3] == "  mean: own 0.960, others 1.050, beats 75 % of them"
+    assert lines[4].endswith("on 1 of 2 pieces of speech")
+    assert style_text([]).count("\n") == 0
+
+
+def test_a_persons_way_is_found_in_another_clip_or_in_the_other_half() -> None:
+    clips = [talker("eve", seconds=3.0), talker("eve", seconds=2.6), talker("joe", seconds=3.0)]
+    rows = list(style_rows(clips))
+    assert [(row.clip, row.identity, row.found_in) for row in rows] == [
+        ("eve_dev", "eve", "eve_dev"),
+        ("eve_dev", "eve", "eve_dev"),
+        ("joe_dev, second half", "joe", "first half"),
+        ("joe_dev, first half", "joe", "second half"),
+    ]
+    assert rows[0].seconds < rows[1].seconds
+    assert all(0 <= row.better <= 1 and row.error_own > 0 for row in rows)
+
+
+def test_one_person_has_nobody_to_be_compared_with() -> None:
+    assert bench_lips.styles_of([talker("eve"), talker("ada", "train")], None, [].append) == []
 
 
 def test_best_median_and_worst_are_shown() -> None:
