@@ -30,7 +30,7 @@ from export.audio_metrics import fit_track, silences
 
 LOOK_AHEAD_MS = 120
 MIN_FRAMES = 25  # fewer say nothing about a way of speaking
-ITERATIONS = 3
+ITERATIONS = 2
 DIFFERENCE = 0.05  # of a style's number, for derivatives
 DOUBT_FRAMES = 10.0  # of a style: the prior weighs as much as so many frames
 DOUBT_S = 4.0  # of a manner: the prior weighs as much as so much footage
