@@ -6,6 +6,7 @@ Encoded once, before anything is measured. The clip goes forth and back, so that
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -13,6 +14,7 @@ import cv2
 import numpy as np
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType
+from safetensors.numpy import load_file, save_file
 
 from benchmarks.live import pattern
 from engine.arrays import U8
@@ -44,6 +46,21 @@ class Programme:
     def seconds(self) -> float:
         """Length of the round."""
         return float(len(self.pictures) / RATE)
+
+
+def save(programme: Programme, path: Path) -> None:
+    """Write a programme as a safetensors file."""
+    ends = np.cumsum([len(picture) for picture in programme.pictures])
+    pictures = np.frombuffer(b"".join(programme.pictures), np.uint8)
+    save_file({"pictures": pictures, "ends": ends, "voice": programme.voice}, path)
+
+
+def load(path: Path) -> Programme:
+    """Read what `save` wrote."""
+    held = load_file(path)
+    ends = [0, *held["ends"].tolist()]
+    whole = held["pictures"].tobytes()
+    return Programme(tuple(whole[a:b] for a, b in pairwise(ends)), held["voice"])
 
 
 def make_programme(video: Path, voice: Path, *, seconds: int, clip_s: float = 20.0) -> Programme:

@@ -151,6 +151,20 @@ def run_demo(
     return result
 
 
+def packaged_actor(on_progress: Progress) -> tuple[Path, Path]:
+    """The packaged portrait in motion, and its actor pack; made the first time, which takes a minute.
+
+    Raises:
+        BackendError: an inference library or torch is missing or failed.
+        AssetError: a model file is missing.
+        OutputError: the cache cannot be written.
+    """
+    request = DemoRequest(out_dir=cache_dir() / "demo")
+    clip, _ = _clip(request, on_progress)
+    actor, _ = _actor(request, clip, STEPS, datetime.now(UTC).isoformat(), on_progress)
+    return clip, actor
+
+
 def _timed(seconds: dict[str, float], name: str, work: Callable[[], _T]) -> _T:
     began = time.monotonic()
     result = work()
