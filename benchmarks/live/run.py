@@ -64,7 +64,7 @@ class Setting:
 
 
 def run(settings: Settings) -> list[Result]:
-    """The suite as `livedub bench` runs it: the packaged portrait, over the networks that this machine allows."""
+    """The suite as `livedub bench` runs it: the packaged portrait, and the networks that can be had here."""
     from clients.demo.job import packaged_actor
     from clients.demo.speech import speak, write_wav
 
