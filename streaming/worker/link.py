@@ -62,8 +62,8 @@ class FrameDone:
     Attributes:
         index: the frame's, as it was given.
         slot: where its pictures are: `slots.dubbed(slot)` from now on, `slots.view(slot)` as before.
-        shown: "dubbed", "fading", "silence", "no face"; "passed" at rung "pass", "skipped" if the edge had
-            given the slot back.
+        shown: "dubbed", "fading", "silence", "no face"; "passed" at rung "pass"; "skipped" if the edge
+            wants it no longer: it gave the slot back, or called `skip` or `forget`.
         level: 0..1, how much of the drawn mouth shows; 0: the dubbed picture is the source.
         confidence: 0..1 of the tracked face, 0 without one.
         cut: the frame is the first one after a programme cut.
@@ -103,7 +103,7 @@ class WorkerLink:
         self._ping: int | None = None
         self._pings, self._heard_s = 0, self._loop.time()
         self._timer = self._loop.call_later(PING_S, self._watch)
-        slots.on_abandoned = self._abandoned
+        slots.on_abandoned = self.skip
         process.on_end = self._ended
         process.on_message = self._take
 
@@ -186,6 +186,11 @@ class WorkerLink:
         for start in range(0, len(data), PIECE_SAMPLES):
             self._process.send(wire.Sound(data[start : start + PIECE_SAMPLES].tobytes()))
 
+    def skip(self, slot: int) -> None:
+        """Nobody waits for the frame in that slot any more; it is answered all the same."""
+        if slot in self._waiting:
+            self._process.send(wire.Skip(self._waiting[slot]))
+
     def set_rung(self, rung: Rung) -> None:
         """Do more or less work from the next frame on: all, every second mouth, or none."""
         self._process.send(wire.SetRung(rung))
@@ -199,9 +204,6 @@ class WorkerLink:
         self._timer.cancel()
         await self._process.close()
         self._let_go()
-
-    def _abandoned(self, slot: int) -> None:
-        self._process.send(wire.Skip(self._waiting[slot]))
 
     def _take(self, message: wire.ToEdge) -> None:
         self._heard_s = self._loop.time()
@@ -240,7 +242,7 @@ class WorkerLink:
 
     def _let_go(self) -> None:
         self._waiting.clear()
-        if self.slots.on_abandoned == self._abandoned:
+        if self.slots.on_abandoned == self.skip:
             self.slots.on_abandoned = None
             self.slots.worker_gone()
 

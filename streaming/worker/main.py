@@ -85,7 +85,7 @@ class Worker:
             case wire.Skip():
                 stage.skip(message.index)
             case wire.SetRung():
-                stage.rung = message.rung
+                stage.set_rung(message.rung)
             case wire.Forget():
                 for done in stage.forget(message.start_s):
                     self._say(done)

@@ -61,7 +61,7 @@ class Stage:
         self._tracked: deque[_Held] = deque()  # with the dubber
         self._start_s, self._gain = 0.0, 1.0
         self._heard_s = self._seen_s = 0.0  # since the start: of sound, and of frames
-        self.rung: Rung = "full"
+        self._rung: Rung = "full"
 
     def give_frame(self, frame: Frame) -> None:
         """Take the next frame; its source picture is in its slot."""
@@ -80,6 +80,14 @@ class Stage:
         for held in (*self._new, *self._tracked):
             if held.frame.index == index:
                 held.skip = True
+
+    def set_rung(self, rung: Rung) -> None:
+        """Do as much as that from the next frame on; after nothing, the dub fades in as on a new face."""
+        if self._rung == "pass" and rung != "pass" and not self._tracked:
+            self._gain = 0.0
+            self._tracker.reset()
+            self._dubber.drop_video(self._seen_s)
+        self._rung = rung
 
     def forget(self, start_s: float) -> list[Done]:
         """Drop all that waits; the next sound is of that media time.
@@ -101,7 +109,7 @@ class Stage:
         Returns:
             Whether there was any, and the answer, if a frame is finished by it.
         """
-        if self.rung == "pass" and self._gain == 0 and (self._tracked or self._new):
+        if self._rung == "pass" and self._gain == 0 and (self._tracked or self._new):
             return True, self._pass()
         if self._tracked and (done := self._dub()) is not None:
             return True, done
@@ -135,8 +143,8 @@ class Stage:
 
     def _dub(self) -> Done | None:
         held, began_ns = self._tracked[0], self._clock_ns()
-        gain = max(0.0, self._gain - LEAVE) if self.rung == "pass" else min(1.0, self._gain + RETURN)
-        shown = self._dubber.step(gain=0.0 if held.skip else gain, half=self.rung == "half")
+        gain = max(0.0, self._gain - LEAVE) if self._rung == "pass" else min(1.0, self._gain + RETURN)
+        shown = self._dubber.step(gain=0.0 if held.skip else gain, half=self._rung == "half")
         if shown is None:
             return None
         self._gain = gain
