@@ -197,7 +197,9 @@ def test_a_persons_way_is_found_in_another_clip_or_in_the_other_half() -> None:
 
 
 def test_one_person_has_nobody_to_be_compared_with() -> None:
-    assert bench_lips.styles_of([talker("eve"), talker("ada", "train")], None, [].append) == []
+    lines: list[str] = []
+    assert bench_lips.styles_of([talker("eve"), talker("ada", "train")], None, lines.append) == []
+    assert lines == []
 
 
 def test_best_median_and_worst_are_shown() -> None:
