@@ -4,7 +4,7 @@ import msgspec
 from rich.table import Table
 
 from export.lips_report import ROWS as LIP_ROWS
-from export.lips_report import LipReport
+from export.lips_report import LipReport, predicted_rows
 
 # name, unit, digits, the value of a perfect dub
 ROWS = (
@@ -146,6 +146,9 @@ def to_table(report: EvaluationReport) -> Table:
     if report.lips is not None:
         for name, unit, digits, perfect in LIP_ROWS:
             value = getattr(report.lips, name)
+            shown = "-" if value is None else f"{value:.{digits}f}"
+            table.add_row(f"lips: {name}", shown, unit, perfect)
+        for name, value, unit, digits, perfect in predicted_rows(report.lips):
             shown = "-" if value is None else f"{value:.{digits}f}"
             table.add_row(f"lips: {name}", shown, unit, perfect)
     shown = {True: "yes", False: "no", None: "-"}[report.seam_within_source]

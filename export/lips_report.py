@@ -1,5 +1,6 @@
 """The lips' part of `livedub evaluate --audio`: a dub's mouth against the real one, and against the sound."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from engine.arrays import F32, F64
 from engine.audio.logmel import HOP_SAMPLES, LogMel
 from engine.errors import AssetError
+from engine.expression.audio import LOOK_AHEADS_MS, MELS_PER_STEP, AudioToExpression, step_time_ms
 from engine.face.fit import person_neutral
 from engine.face.model import FaceModel, load_face_model
 from engine.media import probe, read_audio
@@ -46,6 +48,24 @@ ROWS = (
 )
 
 
+class LookAheadScore(msgspec.Struct, frozen=True, kw_only=True):
+    """What audio-to-expression says of the output's sound at one look-ahead: average speaker, nothing drawn.
+
+    A dub comes near this with that look-ahead; the rest of the way is the actor's, the drawing's and the
+    tracker's.
+
+    Attributes:
+        look_ahead_ms: how much coming sound it hears.
+        correlation: of the opening with the reference's mouth.
+        sync_confidence: with the output's sound; sync_ratio: that over the reference's own.
+    """
+
+    look_ahead_ms: int
+    correlation: float | None
+    sync_confidence: float | None
+    sync_ratio: float | None
+
+
 class LipReport(LipScore, frozen=True, kw_only=True):
     """A dub's mouth: its score against the reference's mouth, and against sound.
 
@@ -58,6 +78,7 @@ class LipReport(LipScore, frozen=True, kw_only=True):
         sync_hits_reference: the same of the reference.
         sync_offset_ms: where the output's mouth fits its sound best; positive = picture late.
         sync_offset_reference_ms: the same of the reference.
+        predicted: the same sound by audio-to-expression alone, at each look-ahead; empty without sound.
     """
 
     phone_closures: int | None
@@ -70,6 +91,7 @@ class LipReport(LipScore, frozen=True, kw_only=True):
     sync_hits_reference: float | None
     sync_offset_ms: float | None
     sync_offset_reference_ms: float | None
+    predicted: tuple[LookAheadScore, ...] = ()
 
 
 def lips_report(
@@ -99,7 +121,40 @@ def lips_report(
     found = _sync(measure, mels, ours, model, "sync_confidence", notes)
     wanted = _sync(measure, real_mels, real, model, "sync_reference", notes)
     fields = msgspec.structs.asdict(score) | _closures(said, phones) | _synced(found, wanted)
-    return LipReport(**fields), notes
+    base = None if wanted is None else wanted.confidence
+    predicted = () if mels is None else tuple(_predicted(mels, true, measure, base, model))
+    return LipReport(**fields, predicted=predicted), notes
+
+
+def predicted_rows(report: LipReport) -> list[tuple[str, float | None, str, int, str]]:
+    """Name, value, unit, digits and the perfect value of what is predicted at each look-ahead."""
+    rows: list[tuple[str, float | None, str, int, str]] = []
+    for one in report.predicted:
+        at = f"predicted at {one.look_ahead_ms} ms"
+        rows.append((f"correlation, {at}", one.correlation, "r", 3, "1"))
+        rows.append((f"sync_ratio, {at}", one.sync_ratio, "", 3, "1"))
+    return rows
+
+
+def _predicted(
+    mels: F32, real: LipMotion, measure: "SyncMeasure | None", base: float | None, model: FaceModel
+) -> Iterator[LookAheadScore]:
+    whole = mels[: len(mels) // MELS_PER_STEP * MELS_PER_STEP]
+    for look_ahead_ms in LOOK_AHEADS_MS if len(whole) else ():
+        said = AudioToExpression(look_ahead_ms).offline(whole[None])[0]
+        said_s = np.array([step_time_ms(step, look_ahead_ms) / 1000 for step in range(len(said))])
+        said, said_s = said[said_s >= 0], said_s[said_s >= 0]
+        score = None
+        if measure is not None:
+            from export.sync_net import mouth_geometry
+
+            score = measure.score(mels, mouth_geometry(said, model), said_s)
+        yield LookAheadScore(
+            look_ahead_ms=look_ahead_ms,
+            correlation=compare(motion_of(said, said_s, model), real).correlation,
+            sync_confidence=None if score is None else score.confidence,
+            sync_ratio=score.confidence / base if score and base and base > 0 else None,
+        )
 
 
 def _closures(said: LipMotion, phones: Path | None) -> dict[str, Any]:

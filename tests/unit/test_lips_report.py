@@ -8,11 +8,12 @@ import pytest
 from clients.demo.speech import write_wav
 from engine.arrays import F32, F64
 from engine.errors import AssetError, NoFaceError
+from engine.expression.audio import LOOK_AHEADS_MS
 from engine.face.track import track_video
 from engine.timing import AUDIO_RATE_HZ
 from export import evaluate as evaluation
 from export import sync_net
-from export.lips_report import ROWS, LipReport, lips_report
+from export.lips_report import ROWS, LipReport, lips_report, predicted_rows
 from tests.support.data import data_file, model_file
 from tests.support.toy_actor import landmarks, opened
 from tests.support.toy_clip import head
@@ -45,6 +46,11 @@ def test_a_mouth_against_itself(sound: Path) -> None:
     assert report.sync_confidence == report.sync_reference
     assert report.phone_closures is None
     assert notes == []
+    assert [one.look_ahead_ms for one in report.predicted] == list(LOOK_AHEADS_MS)
+    assert all(one.sync_confidence is not None and one.correlation is not None for one in report.predicted)
+    names = [name for name, *_ in predicted_rows(report)]
+    assert names[:2] == ["correlation, predicted at 0 ms", "sync_ratio, predicted at 0 ms"]
+    assert len(names) == 2 * len(LOOK_AHEADS_MS)
 
 
 def test_late_and_small_motion_shows(sound: Path) -> None:
@@ -83,6 +89,7 @@ def test_without_the_measure_the_rest_is_there(sound: Path, monkeypatch: pytest.
     assert report.sync_confidence is None
     assert report.correlation == pytest.approx(1)
     assert notes == ["sync_confidence: it is not here"]
+    assert {one.sync_confidence for one in report.predicted} == {None}
 
 
 def test_every_row_is_a_number_of_the_report() -> None:
