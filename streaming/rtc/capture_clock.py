@@ -10,6 +10,8 @@ from streaming.types import NS_PER_S
 
 _WINDOW_NS = 15 * NS_PER_S  # 200 ppm of drift move the minimum by 3 ms
 _SLEW = 0.025  # s of correction per s: 25 ms of error are gone in a second, an interval changes by 1 ms of 40
+_FAST_SLEW = 0.25  # while the mapping is impossible
+_SETTLING_NS = NS_PER_S  # in the beginning the mapping just follows
 _STEP_NS = 250_000_000  # beyond it the old mapping was wrong, not late
 
 
@@ -48,6 +50,7 @@ class CaptureClock:
         self._arrival = WindowMinimum(_WINDOW_NS)
         self._reported = WindowMinimum(_WINDOW_NS)
         self._base_ns: int | None = None
+        self._began_ns: int | None = None
         self._moved_at_ns = 0
 
     def media_ns(self, timestamp: int) -> int:
@@ -67,10 +70,14 @@ class CaptureClock:
     def captured_ns(self, timestamp: int, now_ns: int) -> int:
         """When `timestamp` was captured; needs an `arrived` before. Call in the order of time."""
         target_ns = self._target_ns()
-        if self._base_ns is None or abs(target_ns - self._base_ns) > _STEP_NS:
+        if self._base_ns is None or self._began_ns is None:
+            self._base_ns, self._began_ns = target_ns, now_ns
+        elif abs(target_ns - self._base_ns) > _STEP_NS or now_ns - self._began_ns < _SETTLING_NS:
             self._base_ns = target_ns
         else:
-            most_ns = int(max(0, now_ns - self._moved_at_ns) * _SLEW)
+            impossible = self._arrival.least is not None and self._base_ns > self._arrival.least
+            slew = _FAST_SLEW if impossible else _SLEW
+            most_ns = int(max(0, now_ns - self._moved_at_ns) * slew)
             self._base_ns += max(-most_ns, min(most_ns, target_ns - self._base_ns))
         self._moved_at_ns = now_ns
         return self._base_ns + self.media_ns(timestamp)

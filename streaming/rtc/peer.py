@@ -55,6 +55,7 @@ class Peer(RTCPeerConnection):
     Attributes:
         options: as opened.
         transports: every DTLS transport ever made, with its ICE transport below.
+        shut: whether aiortc's `close` was begun; a second one would wait for ever if the first failed.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Peer(RTCPeerConnection):
         super().__init__(RTCConfiguration(iceServers=list(options.ice_servers)))
         self.options = options
         self.transports: list[RTCDtlsTransport] = []
+        self.shut = False
         self._make_sender = make_sender
         self._make_receiver = make_receiver
         self._connecting: set[asyncio.Task[Any]] = set()
@@ -197,7 +199,8 @@ async def close_peer(peer: Peer) -> None:
     """
     within_s = peer.options.close_within_s
     tasks = peer.tasks()
-    if error := await settle(peer.close(), within_s):
+    begun, peer.shut = peer.shut, True
+    if not begun and (error := await settle(peer.close(), within_s)):
         LOG.debug("a peer did not close by itself: %s", type(error).__name__)
     for dtls in peer.transports:
         await settle(_close_transport(dtls), within_s)
