@@ -29,6 +29,7 @@ from export.audio_metrics import (
     phone_closures,
     silences,
 )
+from export.phone_check import belong
 from export.phones import Phone, from_espeak, phones_beside, read_phones
 from export.sync import correlation
 from export.sync_net import SyncMeasure, mouth_geometry
@@ -204,7 +205,10 @@ def synthetic_rows(languages: Sequence[str], voices: Sequence[Voice]) -> Iterato
 
 
 def aligned_rows(folder: Path, voices: Sequence[Voice]) -> Iterator[SpeechRow]:
-    """Closures on a folder's recordings with phone times beside them; their names begin with a language."""
+    """Closures on a folder's recordings with phone times beside them that belong to them.
+
+    Names begin with a language.
+    """
     for path in sorted(folder.glob("*.wav")):
         beside = phones_beside(path)
         try:
@@ -212,7 +216,9 @@ def aligned_rows(folder: Path, voices: Sequence[Voice]) -> Iterator[SpeechRow]:
         except InputError:  # word times only
             continue
         samples = read_audio(path, AUDIO_RATE_HZ) if phones else np.zeros(0, np.float32)
-        for voice in voices if phones else ():
+        whole = samples[: len(samples) // HOP_SAMPLES * HOP_SAMPLES]
+        fit = len(whole) > 0 and belong(phones, LogMel().offline(whole[None])[0])
+        for voice in voices if fit else ():
             yield _speech_row(path.stem, path.name[:2], phones, samples, voice, synthetic=False)
 
 
