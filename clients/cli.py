@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal, NoReturn
 import typer
 
 from clients.console import STDOUT, Console, check_place, encode_report, write_report
+from clients.live_commands import serve, token
 from clients.options import (
     PACK_ENDING,
     VIDEO_ENDINGS,
@@ -66,6 +67,8 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(train, name="train", help="Learn what livedub ships from footage.")
+app.command()(serve)
+app.command()(token)
 
 
 @app.callback()

@@ -10,6 +10,7 @@ from pathlib import Path
 from aiohttp import web
 
 from engine.errors import InputError, OutputError
+from streaming.server.actors import actors
 from streaming.server.auth import Gate
 from streaming.server.config import Listen, ServerConfig, check_config, read_secret
 from streaming.server.context import SERVER, Server, Speak, guard
@@ -66,7 +67,7 @@ def make_app(
         enrolments=enrolments,
         speak=speak,
     )
-    app.add_routes([*rest(), *whip().routes(), *whep().routes(), *stream(stream_limits)])
+    app.add_routes([*rest(), *actors(), *whip().routes(), *whep().routes(), *stream(stream_limits)])
     if web_folder is not None:
         app.add_routes(page(web_folder))
     return app

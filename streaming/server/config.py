@@ -2,11 +2,12 @@
 
     [server]    host, port, tls_certificate, tls_key, hosts, origins
     [access]    secret or secret_file, audience, token_s
-    [sessions]  most, idle_s, longest_s, look_ahead_ms, latency_budget_ms, original_delay_ms, idle,
+    [sessions]  most, measure, idle_s, longest_s, look_ahead_ms, latency_budget_ms, original_delay_ms, idle,
                 backend, precision, override_consent
     [actors]    folder, enrol, upload_bytes
     [limits]    requests_per_s, offers_per_s, per_address
-    [ice]       servers
+    [ice]       servers, addresses, private
+    [programmes] folders, hosts
 
 Everything has a default that is safe on one machine. An unknown name is an error that lists the known ones.
 """
@@ -31,6 +32,7 @@ Port = Annotated[int, Meta(ge=0, le=65_535)]
 Positive = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=1)]
 Milliseconds = Annotated[int, Meta(ge=0, le=60_000)]
+IceServer = Annotated[str, Meta(pattern=r"^(stun|turn)s?:[A-Za-z0-9.:\[\]_-]+(\?transport=\w+)?$")]
 
 
 class Listen(Struct, frozen=True, forbid_unknown_fields=True):
@@ -75,7 +77,8 @@ class Sessions(Struct, frozen=True, forbid_unknown_fields=True):
     """How many sessions, for how long, and what they are like unless asked otherwise.
 
     Attributes:
-        most: at the same time; what the machine was measured to carry also counts.
+        most: at the same time.
+        measure: also how many this machine carries, at the start, and let no more in.
         idle_s: a session with nobody connected ends after so long.
         longest_s: any session ends after so long.
         override_consent: dub packs without a valid consent record; logged.
@@ -83,6 +86,7 @@ class Sessions(Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     most: Count = 16
+    measure: bool = True
     idle_s: Positive = 60.0
     longest_s: Positive = 4 * 3600.0
     look_ahead_ms: int = 120
@@ -140,11 +144,26 @@ class Ice(Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         servers: STUN and TURN addresses that clients are told of, "stun:stun.example.org:3478".
+        addresses: of this machine that media goes over; none: every one but loopback.
+        private: let clients name addresses in loopback and private networks; None: if the server itself
+            listens on one. A public server that did could be used to probe what stands behind it.
     """
 
-    servers: tuple[
-        Annotated[str, Meta(pattern=r"^(stun|turn)s?:[A-Za-z0-9.:\[\]_-]+(\?transport=\w+)?$")], ...
-    ] = ()
+    servers: tuple[IceServer, ...] = ()
+    addresses: tuple[str, ...] = ()
+    private: bool | None = None
+
+
+class Programmes(Struct, frozen=True, forbid_unknown_fields=True):
+    """What may be played as a session's picture.
+
+    Attributes:
+        folders: files below these.
+        hosts: names, or name:port, of servers that may be asked (RTMP, RTSP, HLS, SRT).
+    """
+
+    folders: tuple[Path, ...] = ()
+    hosts: tuple[str, ...] = ()
 
 
 class ServerConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -156,6 +175,7 @@ class ServerConfig(Struct, frozen=True, forbid_unknown_fields=True):
     actors: Actors = Actors()
     limits: Rates = Rates()
     ice: Ice = Ice()
+    programmes: Programmes = Programmes()
 
 
 def read_config(
@@ -230,6 +250,17 @@ def read_secret(access: Access) -> bytes | None:
     return secret
 
 
+def is_private(host: str) -> bool:
+    """Whether an address lies in loopback or a private network; "every address" does not."""
+    if is_loopback(host):
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return address.is_private and not address.is_unspecified
+
+
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach that address."""
     if host == "localhost":
@@ -295,4 +326,7 @@ def _from_folder(config: ServerConfig, folder: Path) -> ServerConfig:
         actors=placed(config.actors, "folder"),
         limits=config.limits,
         ice=config.ice,
+        programmes=Programmes(
+            tuple(folder / path for path in config.programmes.folders), config.programmes.hosts
+        ),
     )

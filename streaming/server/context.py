@@ -144,6 +144,15 @@ def require(request: web.Request, role: Role, session: str | None = None, *, gra
     return grant
 
 
+def own_session(request: web.Request) -> str | None:
+    """The session that the request's token is for; for what concerns no single one.
+
+    Raises:
+        AccessError: no valid token.
+    """
+    return server_of(request).gate.check(bearer(request.headers.get("Authorization"))).session
+
+
 async def read_json(request: web.Request, kind: type[_T]) -> _T:
     """Return the body as a typed value.
 

@@ -9,7 +9,7 @@ samples at 48 kHz whatever its rate. It only grows, so a message that is on its 
 
 from typing import Annotated, Any, Literal
 
-import msgpack  # type: ignore[import-untyped]
+import msgpack
 import msgspec
 from msgspec import Meta, Struct
 

@@ -1,32 +1,29 @@
-"""`/v1/...`: sessions, their tokens, what clients measured, typed text, actors. JSON in and out."""
+"""`/v1/...`: sessions, their tokens, what clients measured, typed text. JSON in and out."""
 
-import asyncio
 import logging
-from pathlib import Path
+from dataclasses import replace
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import msgspec
 from aiohttp import web
 from msgspec import Meta, Struct
 
-from engine.actor.pack import read_pack
-from engine.errors import AccessError, ActorPackError, CapacityError, InputError
-from streaming.server.auth import ANY_SESSION, ROLES, Role, bearer
+from engine.errors import AccessError, CapacityError, InputError
+from streaming.server.auth import ANY_SESSION, ROLES, Role
 from streaming.server.context import (
     Server,
     address_of,
     json_response,
+    own_session,
     read_json,
     require,
     server_of,
 )
-from streaming.server.enrol import STATEMENT, consent_of
-from streaming.server.limits import TooLargeError
-from streaming.server.manager import SessionLike, UnknownSessionError, checked_name
+from streaming.server.manager import SessionLike, checked_name
 from streaming.server.speech import say
-from streaming.types import IdlePolicy, SessionOptions
+from streaming.types import IdlePolicy, SessionOptions, VoiceSource
 
-POLL_S = 20.0
 LOOK_AHEADS_MS = (0, 60, 120, 240)
 JOIN_ROLES = ("control", "publish", "view")
 _LOG = logging.getLogger(__name__)
@@ -40,6 +37,8 @@ class NewSession(Struct, frozen=True, forbid_unknown_fields=True):
 
     actor: str
     id: str | None = None
+    voice: VoiceSource = "socket"
+    programme: Annotated[str, Meta(min_length=1, max_length=2048)] | None = None
     look_ahead_ms: int | None = None
     latency_budget_ms: Milliseconds | None = None
     original_delay_ms: Milliseconds | None = None
@@ -88,11 +87,6 @@ def rest() -> list[web.RouteDef]:
         web.post(one + "/interrupt", _interrupt),
         web.post(one + "/speak", _speak),
         web.get("/v1/voices", _voices),
-        web.get("/v1/actors", _actors),
-        web.post("/v1/actors/{actor}", _enrol),
-        web.delete("/v1/actors/{actor}", _forget),
-        web.get("/v1/enrolments/{enrolment}", _enrolment),
-        web.delete("/v1/enrolments/{enrolment}", _cancel),
         web.get("/healthz", _health),
         web.get("/readyz", _ready),
         web.get("/metrics", _metrics),
@@ -191,86 +185,9 @@ async def _speak(request: web.Request) -> web.Response:
 
 async def _voices(request: web.Request) -> web.Response:
     server = server_of(request)
-    require(request, "view", _any_of(server, request))
+    require(request, "view", own_session(request))
     found = await server.speak.voices() if server.speak else []
     return json_response({"voices": [{"code": code, "name": name} for code, name in found]})
-
-
-async def _actors(request: web.Request) -> web.Response:
-    """Who can be dubbed, and what else a page needs to know; asked once by it."""
-    server = server_of(request)
-    require(request, "view", _any_of(server, request))
-    config = server.config
-    return json_response(
-        {
-            "actors": await asyncio.to_thread(_packs, config.actors.folder),
-            "enrol": server.enrolments is not None,
-            "speak": server.speak is not None,
-            "statement": STATEMENT,
-            "defaults": {
-                "look_ahead_ms": config.sessions.look_ahead_ms,
-                "latency_budget_ms": config.sessions.latency_budget_ms,
-                "original_delay_ms": config.sessions.original_delay_ms,
-                "idle": config.sessions.idle,
-            },
-            "limits": {
-                "upload_bytes": config.actors.upload_bytes,
-                "text": server.speak.max_text if server.speak else 0,
-            },
-            "ice_servers": config.ice.servers,
-        }
-    )
-
-
-async def _enrol(request: web.Request) -> web.Response:
-    server = server_of(request)
-    require(request, "admin")
-    server.offers.check(address_of(request))
-    enrolments = server.enrolments
-    if enrolments is None:
-        raise web.HTTPNotImplemented(reason="this server enrols nobody")
-    if request.query.get("consent") != "yes":
-        raise InputError(
-            "without the person's consent nothing is made of the video: consent=yes says it is given"
-        )
-    if (request.content_length or 0) > server.config.actors.upload_bytes:
-        raise TooLargeError(f"the video is larger than {server.config.actors.upload_bytes >> 20} MB")
-    consent = consent_of(request.query.get("subject", ""))
-    steps = _number(request, "steps")
-    body = request.content.iter_chunked(1 << 18)
-    enrolment = await enrolments.begin(request.match_info["actor"], body, consent, steps)
-    where = f"/v1/enrolments/{enrolment.id}"
-    return json_response({"id": enrolment.id, "name": enrolment.name}, 202, {"Location": where})
-
-
-async def _enrolment(request: web.Request) -> web.Response:
-    require(request, "admin")
-    enrolments = server_of(request).enrolments
-    if enrolments is None:
-        raise UnknownSessionError("there is no such enrolment")
-    after = _number(request, "after")
-    shown = await enrolments.get(request.match_info["enrolment"]).after(
-        -1 if after is None else after, POLL_S
-    )
-    return json_response(shown)
-
-
-async def _cancel(request: web.Request) -> web.Response:
-    require(request, "admin")
-    enrolments = server_of(request).enrolments
-    if enrolments is None:
-        raise UnknownSessionError("there is no such enrolment")
-    await enrolments.cancel(request.match_info["enrolment"])
-    return web.Response(status=204)
-
-
-async def _forget(request: web.Request) -> web.Response:
-    require(request, "admin")
-    enrolments = server_of(request).enrolments
-    if enrolments is None:
-        raise web.HTTPNotImplemented(reason="this server manages no actors")
-    await enrolments.forget(request.match_info["actor"])
-    return web.Response(status=204)
 
 
 async def _health(request: web.Request) -> web.Response:
@@ -302,7 +219,8 @@ def _options(server: Server, asked: NewSession) -> SessionOptions:
     names = ("look_ahead_ms", "latency_budget_ms", "original_delay_ms", "idle", "backend", "precision")
     given = {name: getattr(asked, name) for name in names}
     chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    return msgspec.structs.replace(server.config.sessions, **chosen).options(path)
+    options = msgspec.structs.replace(server.config.sessions, **chosen).options(path)
+    return replace(options, voice=asked.voice, programme=asked.programme)
 
 
 def _shown(session: SessionLike) -> dict[str, Any]:
@@ -314,6 +232,8 @@ def _shown(session: SessionLike) -> dict[str, Any]:
         "latency_budget_ms": options.latency_budget_ms,
         "original_delay_ms": options.original_delay_ms,
         "idle": options.idle,
+        "voice": options.voice,
+        "programme": _programme_name(options.programme),
         "peers": session.peers,
         "whip": f"/whip/{name}",
         "whep": f"/whep/{name}",
@@ -321,37 +241,6 @@ def _shown(session: SessionLike) -> dict[str, Any]:
     }
 
 
-def _any_of(server: Server, request: web.Request) -> str | None:
-    """The session that the request's token is for: what it asks about concerns no single one."""
-    return server.gate.check(bearer(request.headers.get("Authorization"))).session
-
-
-def _number(request: web.Request, name: str) -> int | None:
-    text = request.query.get(name)
-    if text is None:
-        return None
-    try:
-        return int(text[:20])
-    except ValueError:
-        raise InputError(f"{name!r} is a number") from None
-
-
-def _packs(folder: Path) -> list[dict[str, object]]:
-    """What there is; packs that cannot be read are left out, and logged."""
-    found = []
-    for path in sorted(folder.glob("*.actor")) if folder.is_dir() else []:
-        try:
-            checked_name(path.stem)
-            manifest = read_pack(path).manifest
-        except (ActorPackError, InputError) as error:
-            _LOG.warning("%s is left out: %s", path.name, error)
-            continue
-        found.append(
-            {
-                "name": path.stem,
-                "created": manifest.created,
-                "seconds_used": manifest.seconds_used,
-                "consent": manifest.consent is not None,
-            }
-        )
-    return found
+def _programme_name(programme: str | None) -> str | None:
+    """What is told of a programme: an address may hold a password."""
+    return programme if programme is None or "://" not in programme else urlsplit(programme).hostname

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import msgpack  # type: ignore[import-untyped]
+import msgpack
 import numpy as np
 import pytest
 
