@@ -30,8 +30,8 @@ class Congestion:
 @dataclass
 class _Sent:
     packet: RtpPacket
-    first_ns: int
-    last_ns: int
+    sent_ns: int
+    again_ns: int | None = None
 
 
 class PacketHistory:
@@ -42,7 +42,7 @@ class PacketHistory:
 
     def add(self, packet: RtpPacket, now_ns: int) -> None:
         """Keep a packet that was just sent, in place of one that is 1024 older."""
-        self._slots[packet.sequence_number % HISTORY_PACKETS] = _Sent(packet, now_ns, now_ns)
+        self._slots[packet.sequence_number % HISTORY_PACKETS] = _Sent(packet, now_ns)
 
     def again(
         self, now_ns: int, sequence: int, budget: RetransmitBudget, rtt_ns: int | None, target_bps: int
@@ -52,11 +52,11 @@ class PacketHistory:
         if (
             sent is None
             or sent.packet.sequence_number != sequence
-            or now_ns - sent.first_ns > RETRANSMIT_WITHIN_NS
+            or now_ns - sent.sent_ns > RETRANSMIT_WITHIN_NS
         ):
             budget.refused += 1
             return None
-        if not budget.allow(now_ns, len(sent.packet.payload), sent.last_ns, rtt_ns, target_bps):
+        if not budget.allow(now_ns, len(sent.packet.payload), sent.again_ns, rtt_ns, target_bps):
             return None
-        sent.last_ns = now_ns
+        sent.again_ns = now_ns
         return sent.packet

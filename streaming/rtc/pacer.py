@@ -57,16 +57,16 @@ class RetransmitBudget:
     _since_ns: int = 0
 
     def allow(
-        self, now_ns: int, payload_bytes: int, last_sent_ns: int, rtt_ns: int | None, target_bps: int
+        self, now_ns: int, payload_bytes: int, again_ns: int | None, rtt_ns: int | None, target_bps: int
     ) -> bool:
-        """Decide about one packet that a viewer reports as lost, last sent at `last_sent_ns`."""
+        """Decide about one packet that a viewer reports as lost, already sent again at `again_ns`."""
         interval_ns = max(_LEAST_INTERVAL_NS, _UNKNOWN_RTT_NS if rtt_ns is None else rtt_ns)
         per_ns = target_bps * self.share / 8 / NS_PER_S
         self._spent_bytes = max(0.0, self._spent_bytes - (now_ns - self._since_ns) * per_ns)
         self._since_ns = now_ns
         size = payload_bytes + PACKET_OVERHEAD_BYTES
         affordable = self._spent_bytes + size <= per_ns * self.depth_s * NS_PER_S
-        if not affordable or now_ns - last_sent_ns < interval_ns:
+        if not affordable or (again_ns is not None and now_ns - again_ns < interval_ns):
             self.refused += 1
             return False
         self._spent_bytes += size

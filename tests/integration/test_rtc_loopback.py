@@ -226,7 +226,9 @@ def test_lost_packets_are_sent_again() -> None:
     async def test(scene: Stage) -> None:
         viewer, receiver = await scene.join()
         receiver.lose = lambda number: number % 17 == 16
-        await scene.play(50)
+        await scene.play(45)
+        receiver.lose = lambda _: False  # aiortc asks for a packet only after a later one came
+        await scene.play(5)
         await until(lambda: len(receiver.stamps()) == 50)
         await until(lambda: receiver.missing() == 0)
         assert receiver.lost >= 4
@@ -273,14 +275,16 @@ def test_a_viewer_on_a_poor_link_does_not_hold_the_others() -> None:
         await scene.play(5)
         await until(lambda: bool(poorly_seen.packets["video"]))
         ssrc = poorly_seen.media[-1].ssrc
-        await poorly_seen.feed_back(rtp.RTCP_PSFB_APP, rtp.pack_remb_fci(100_000, [ssrc]))
-        await until(lambda: poor.stats().video.target_bps < 300_000)  # type: ignore[union-attr,operator]
-        await scene.play(25)
-        await until(lambda: len(seen.stamps()) == 30)
+        for _ in range(8):
+            await poorly_seen.feed_back(rtp.RTCP_PSFB_APP, rtp.pack_remb_fci(100_000, [ssrc]))
+            await scene.play(3)
+        await until(lambda: len(seen.stamps()) == 29)
         assert scene.video.target_bps >= 1_000_000
-        video = good.stats().video
-        assert video is not None
-        assert video.dropped == 0
+        well, badly = good.stats().video, poor.stats().video
+        assert well is not None
+        assert badly is not None
+        assert well.dropped == 0
+        assert (badly.target_bps or 0) < 300_000
 
     on_stage(test)
 

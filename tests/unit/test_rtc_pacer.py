@@ -51,7 +51,8 @@ def test_what_is_sent_again_delays_what_follows() -> None:
 def test_a_packet_is_sent_again_once_per_round_trip() -> None:
     budget = RetransmitBudget()
     asked = range(0, 400, 10)
-    last_ns, times = 0, []
+    last_ns: int | None = None
+    times = []
     for at_ms in asked:
         if budget.allow(NS_PER_S + at_ms * MS, 1000, last_ns, 100 * MS, 4_000_000):
             last_ns = NS_PER_S + at_ms * MS
@@ -64,11 +65,11 @@ def test_retransmissions_stay_within_their_share() -> None:
     budget = RetransmitBudget()
     seconds = 20
     for at_ms in range(seconds * 1000):
-        budget.allow(NS_PER_S + at_ms * MS, 1140, 0, 20 * MS, 1_000_000)
+        budget.allow(NS_PER_S + at_ms * MS, 1140, None, 20 * MS, 1_000_000)
     assert budget.sent_bytes * 8 / seconds == pytest.approx(300_000, rel=0.05)
 
 
 def test_a_loss_burst_after_silence_is_answered_up_to_the_depth() -> None:
     budget = RetransmitBudget()
-    answered = sum(budget.allow(9 * NS_PER_S, 1140, 0, None, 2_000_000) for _ in range(100))
+    answered = sum(budget.allow(9 * NS_PER_S, 1140, None, None, 2_000_000) for _ in range(100))
     assert answered == 2_000_000 * 0.3 * 0.25 // 8 // 1200
