@@ -17,10 +17,12 @@ from engine.media import probe, read_audio
 from engine.timing import AUDIO_RATE_HZ
 from export.audio_metrics import LipMotion, LipScore, compare, fit_track, motion_of, phone_closures, silences
 from export.phones import read_phones
+from export.sync import MIN_CORRELATION
 
 if TYPE_CHECKING:
     from export.sync_net import SyncMeasure, SyncScore
 
+OTHER_WORDS = "lips: the mouth does not move as the reference's; if it says other words, only sync, silence and phones tell"
 # name, unit, digits, the value of a perfect dub
 ROWS = (
     ("correlation", "r", 3, "1"),
@@ -117,6 +119,8 @@ def lips_report(
     mels, real_mels = (_mels(path) for path, _, _ in (out, reference))
     said, true = motion_of(*ours, model), motion_of(*real, model)
     score = compare(said, true, [] if mels is None else silences(mels))
+    if (score.correlation_at_lag or 0.0) < MIN_CORRELATION:
+        notes.append(OTHER_WORDS)
     measure = _measure(notes)
     found = _sync(measure, mels, ours, model, "sync_confidence", notes)
     wanted = _sync(measure, real_mels, real, model, "sync_reference", notes)
@@ -130,9 +134,9 @@ def predicted_rows(report: LipReport) -> list[tuple[str, float | None, str, int,
     """Name, value, unit, digits and the perfect value of what is predicted at each look-ahead."""
     rows: list[tuple[str, float | None, str, int, str]] = []
     for one in report.predicted:
-        at = f"predicted at {one.look_ahead_ms} ms"
-        rows.append((f"correlation, {at}", one.correlation, "r", 3, "1"))
-        rows.append((f"sync_ratio, {at}", one.sync_ratio, "", 3, "1"))
+        at = f"sound alone, {one.look_ahead_ms} ms"
+        rows.append((f"{at}: r", one.correlation, "r", 3, "1"))
+        rows.append((f"{at}: sync", one.sync_ratio, "", 3, "1"))
     return rows
 
 

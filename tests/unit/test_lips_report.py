@@ -13,7 +13,7 @@ from engine.face.track import track_video
 from engine.timing import AUDIO_RATE_HZ
 from export import evaluate as evaluation
 from export import sync_net
-from export.lips_report import ROWS, LipReport, lips_report, predicted_rows
+from export.lips_report import OTHER_WORDS, ROWS, LipReport, lips_report, predicted_rows
 from tests.support.data import data_file, model_file
 from tests.support.toy_actor import landmarks, opened
 from tests.support.toy_clip import head
@@ -49,7 +49,7 @@ def test_a_mouth_against_itself(sound: Path) -> None:
     assert [one.look_ahead_ms for one in report.predicted] == list(LOOK_AHEADS_MS)
     assert all(one.sync_confidence is not None and one.correlation is not None for one in report.predicted)
     names = [name for name, *_ in predicted_rows(report)]
-    assert names[:2] == ["correlation, predicted at 0 ms", "sync_ratio, predicted at 0 ms"]
+    assert names[:2] == ["sound alone, 0 ms: r", "sound alone, 0 ms: sync"]
     assert len(names) == 2 * len(LOOK_AHEADS_MS)
 
 
@@ -57,6 +57,12 @@ def test_late_and_small_motion_shows(sound: Path) -> None:
     report, _ = lips_report(mouth(sound, late=3, gain=0.6), mouth(sound))
     assert report.lag_ms == pytest.approx(120, abs=15)
     assert report.range_ratio == pytest.approx(0.6, abs=0.08)
+
+
+def test_a_mouth_that_moves_otherwise_is_not_held_to_have_the_same_words(sound: Path) -> None:
+    path, points, time_s = mouth(sound)
+    _, notes = lips_report((path, np.repeat(points[:1], FRAMES, 0), time_s), mouth(sound))
+    assert OTHER_WORDS in notes
 
 
 def test_known_sounds_are_looked_for(sound: Path) -> None:
