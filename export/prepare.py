@@ -7,9 +7,9 @@ As read back, with the decoder's rounding taken out, 12 clips have 42.3 dB, the 
 worst frame 39.7 dB.
 
 The development footage (169 clips, 26,828 frames, 18 minutes of sound, 12,997 crops of 106 clips) makes a
-file of 60.4 MB: films 27.5, landmarks 15.8, log-mels 5.1, the same heard otherwise 10.5 (127 clips, three times
-each), neutrals 0.9. The sync measure finds the offset of 96 clips; of 8 of them lists said another, by up to
-260 ms, or that it was not to be trusted; three have none that holds.
+file of 60.4 MB: films 27.5, landmarks 15.8, log-mels 5.1, the same heard otherwise 10.5 (127 clips, three
+times each), neutrals 0.9. The sync measure finds the offset of 96 clips; of 8 of them lists said another, by
+up to 260 ms, or that the sound was not to be trusted. In three it finds none that holds.
 """
 
 import tempfile
