@@ -22,7 +22,7 @@ from export.sync import MIN_CORRELATION
 if TYPE_CHECKING:
     from export.sync_net import SyncMeasure, SyncScore
 
-OTHER_WORDS = "lips: the mouth does not move as the reference's; if it says other words, only sync, silence and phones tell"
+OTHER_WORDS = "lips: they do not move as the reference's; for other words only sync, silence and phones count"
 # name, unit, digits, the value of a perfect dub
 ROWS = (
     ("correlation", "r", 3, "1"),
