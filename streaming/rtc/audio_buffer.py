@@ -3,26 +3,30 @@
 Sound is given on as soon as it is in order, each piece with its timestamp: placing it on the media clock is
 the session's. So nothing is delayed that need not be, no lag can build up after a loss or a stall, and
 nothing has to be stretched or cut to get rid of it. What adapts is how long a missing packet is waited for
-before it is concealed: 20 to 120 ms, by how late packets have been (95th percentile).
+before it is concealed: 30 to 120 ms, by how late packets have been (95th percentile).
 """
 
 from collections import deque
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+
 from engine.errors import MediaError
 from streaming.rtc.opus import packet_samples
 from streaming.rtc.reception import WindowMinimum
 from streaming.types import MEDIA_RATE_HZ, NS_PER_S, PCM
 
-WAIT_LEAST_NS = 20_000_000
+WAIT_LEAST_NS = 30_000_000  # the packet after it comes 20 ms later, and may have its copy
 WAIT_MOST_NS = 120_000_000
 PACKETS_MAX = 100
 _MARGIN_NS = 5_000_000
 _LATENESS_PACKETS = 250  # 5 s
 _LATENESS_EVERY = 10
 _WINDOW_NS = 15 * NS_PER_S
-_CONCEAL_MAX_SAMPLES = 2880  # 60 ms; libopus has faded out by then
+_CONCEAL_MAX_SAMPLES = 2880  # 60 ms; the last 20 of them fade out, which libopus takes 400 for
+_FADE_OUT_SAMPLES = 960
+_FADE_IN_SAMPLES = 240
 _STEP_SAMPLES = 120  # libopus conceals in multiples of 2.5 ms
 _RESTART_SAMPLES = 5 * MEDIA_RATE_HZ
 _DTX_MAX_BYTES = 2  # RFC 6716 §2.1.9, RFC 7587 §3.1.3: such a packet begins a pause
@@ -88,6 +92,8 @@ class AudioBuffer:
         self._piece_samples = 960
         self._made_up = 0  # samples since the last real one
         self._pause = False
+        self._fresh = True
+        self._arrived_ns = 0
         self._least = WindowMinimum(_WINDOW_NS)
         self._lateness: deque[int] = deque(maxlen=_LATENESS_PACKETS)
         self._added = 0
@@ -121,7 +127,7 @@ class AudioBuffer:
                 break
             elif self._packets:
                 self._bridge(sounds)
-            elif self._pause or self._made_up >= _CONCEAL_MAX_SAMPLES:
+            elif self._pause or self._made_up >= _CONCEAL_MAX_SAMPLES or self._still_coming(now_ns):
                 break
             else:
                 self._make_up(self._piece_samples, sounds)
@@ -131,10 +137,12 @@ class AudioBuffer:
         self._packets.clear()
         self._next, self._position = number, timestamp
         self._made_up = _CONCEAL_MAX_SAMPLES
+        self._fresh = True
         self._least = WindowMinimum(_WINDOW_NS)
 
     def _note(self, timestamp: int, now_ns: int) -> None:
         """Learn how late packets come, against the quickest of the last seconds."""
+        self._arrived_ns = now_ns
         transit_ns = now_ns - timestamp * NS_PER_S // MEDIA_RATE_HZ
         self._lateness.append(transit_ns - self._least.add(now_ns, transit_ns))
         self._added += 1
@@ -149,6 +157,10 @@ class AudioBuffer:
         expected_ns = (least or 0) + self._position * NS_PER_S // MEDIA_RATE_HZ
         return least is not None and now_ns >= expected_ns + self._wait_ns
 
+    def _still_coming(self, now_ns: int) -> bool:
+        """Whether packets came just now: then this is the end of a stall, and more will follow at once."""
+        return now_ns < self._arrived_ns + self._wait_ns
+
     def _decode(self, packet: _Packet, sounds: list[Sound]) -> None:
         try:
             samples = self._decoder.decode(packet.payload)
@@ -161,9 +173,9 @@ class AudioBuffer:
             return
         if behind > 0:
             samples = samples[behind:]
-        self._made_up = 0
         self._piece_samples = max(_STEP_SAMPLES, len(samples) // _STEP_SAMPLES * _STEP_SAMPLES)
-        self._give(samples, packet.timestamp + max(0, behind), sounds, concealed=False)
+        self._give(self._faded_in(samples), packet.timestamp + max(0, behind), sounds, concealed=False)
+        self._made_up = 0
 
     def _bridge(self, sounds: list[Sound]) -> None:
         """Conceal up to the next packet that is here, the last part from its copy."""
@@ -182,12 +194,25 @@ class AudioBuffer:
         except MediaError:
             samples = self._decoder.conceal(last)
         self.recovered += 1
-        self._give(samples, following.timestamp - len(samples), sounds, concealed=True)
+        self._give(self._faded_in(samples), following.timestamp - len(samples), sounds, concealed=True)
+        self._made_up = 0
 
     def _make_up(self, count: int, sounds: list[Sound]) -> None:
+        left = _CONCEAL_MAX_SAMPLES - self._made_up - np.arange(count)
+        gain = np.clip(left / _FADE_OUT_SAMPLES, 0, 1)
+        samples = (self._decoder.conceal(count)[:count] * gain).astype(np.int16)
         self._made_up += count
         self.concealed += 1
-        self._give(self._decoder.conceal(count), self._position, sounds, concealed=True)
+        self._give(samples, self._position, sounds, concealed=True)
+
+    def _faded_in(self, samples: PCM) -> PCM:
+        """Let sound begin softly after it was faded out."""
+        if self._made_up < _CONCEAL_MAX_SAMPLES or self._fresh:
+            self._fresh = False
+            return samples
+        count = min(len(samples), _FADE_IN_SAMPLES)
+        begin = (samples[:count] * (np.arange(count) / count)).astype(np.int16)
+        return np.concatenate([begin, samples[count:]])
 
     def _give(self, samples: PCM, timestamp: int, sounds: list[Sound], *, concealed: bool) -> None:
         self._position = timestamp + len(samples)
