@@ -27,9 +27,9 @@ class Seam:
     def __init__(self) -> None:
         self._last, self._left, self._rises = 0.0, 0, 0
 
-    def stop(self, last: float) -> None:
-        """The stream has stopped at the value `last`."""
-        self._last, self._left, self._rises = last, CUT_FADE_SAMPLES, CUT_FADE_SAMPLES
+    def stop(self, last: float, *, rises: bool = True) -> None:
+        """The stream has stopped at the value `last`; where it `rises`, it goes on in the middle of something."""
+        self._last, self._left, self._rises = last, CUT_FADE_SAMPLES, CUT_FADE_SAMPLES if rises else 0
 
     @property
     def silent(self) -> bool:

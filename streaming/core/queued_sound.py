@@ -51,6 +51,7 @@ class QueuedSound:
         self._pieces: deque[_Piece] = deque()
         self._size = 0
         self._seam = Seam()
+        self._last = 0.0  # sample that played
         self._running = False
         self._open = False  # the utterance that plays has not ended
         self._utterance: int | None = None  # that plays, or played last
@@ -92,9 +93,9 @@ class QueuedSound:
         self._since_stall += count
         if self._since_stall > _FORGIVEN_SAMPLES:
             self._cushion, self._since_stall = max(0, self._cushion - _CUSHION_STEP), 0
-        if count == QUANTUM_SAMPLES:
-            return self._seam.rise(parts[0] if len(parts) == 1 else np.concatenate(parts)), spans
-        return self._run_out(parts, count), spans
+        samples = self._seam.rise(parts[0] if len(parts) == 1 else np.concatenate([SILENCE[:0], *parts]))
+        self._last = float(samples[-1]) if count else self._last
+        return (samples if count == QUANTUM_SAMPLES else self._run_out(samples)), spans
 
     def clear(self, *, fade: bool) -> int:
         """Drop what waits, with `fade` all but the next 10 ms, which die away; how many samples."""
@@ -129,14 +130,13 @@ class QueuedSound:
         self._seam.fill(block, 0)
         return block
 
-    def _run_out(self, parts: list[F32], count: int) -> F32:
+    def _run_out(self, samples: F32) -> F32:
         """The queue is empty: a stall, if the utterance goes on soon."""
         self._running, self._gap = False, 0
         block = np.zeros(QUANTUM_SAMPLES, np.float32)
-        if parts:
-            block[:count] = self._seam.rise(np.concatenate(parts))
-            self._seam.stop(float(block[count - 1]))
-        self._seam.fill(block, count)
+        block[: samples.size] = samples
+        self._seam.stop(self._last, rises=self._open)
+        self._seam.fill(block, samples.size)
         return block
 
     def _note_gap(self, utterance: int | None) -> None:

@@ -163,8 +163,9 @@ class Simulation:
     def run(self, until_ns: int) -> None:
         """Go on until a time."""
         end_ns = START_NS + until_ns
+        core_ns = self.core.next_wake_ns()
         while True:
-            wake_ns = self.core.next_wake_ns()
+            wake_ns = core_ns
             if self._calls:
                 wake_ns = min(wake_ns, self._calls[0][0])
             if wake_ns > end_ns:
@@ -174,7 +175,8 @@ class Simulation:
                 heapq.heappop(self._calls)[2]()
             for action in self.core.tick(self.now_ns):
                 self._act(action)
-            assert self.core.next_wake_ns() > self.now_ns, "it would never sleep"
+            core_ns = self.core.next_wake_ns()
+            assert core_ns > self.now_ns, "it would never sleep"
             self._let_work()
         self.now_ns = end_ns
 
