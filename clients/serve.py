@@ -30,6 +30,7 @@ from streaming.server.config import (
 )
 from streaming.server.manager import SessionManager
 from streaming.server.metrics import Metrics
+from streaming.server.threads import one_blas_thread
 from streaming.session import LiveSession, Resources
 from streaming.types import SessionOptions
 from streaming.worker.pool import WorkerPool
@@ -117,6 +118,7 @@ async def live_server(
     Raises:
         InputError, OutputError, AssetError, BackendError: as `main`.
     """
+    one_blas_thread()
     metrics = Metrics()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     async with WorkerPool() as workers:

@@ -218,6 +218,7 @@ class _Connection:
             except LivedubError as error:
                 code = "refused" if isinstance(error, InputError) else "failed"
                 self._outbox.reply("error", re=message.seq, code=code, message=str(error))
+            await asyncio.sleep(0)  # a burst that has arrived already must not hold the others
 
     async def _write(self) -> None:
         while True:
