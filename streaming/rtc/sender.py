@@ -176,6 +176,8 @@ class RtpSender:
         self._rtx_payload_type = next((c.payloadType for c in rtx), None)
         self._transport._register_rtp_sender(self, parameters)
         self._tasks = [asyncio.ensure_future(self._run_rtp()), asyncio.ensure_future(self._run_rtcp())]
+        for task in self._tasks:
+            task.add_done_callback(self._check)
 
     async def stop(self) -> None:
         """Stop sending for good; may be called again."""
@@ -219,6 +221,12 @@ class RtpSender:
             self._on_end(False)
         finally:
             subscription.close()
+
+    def _check(self, task: asyncio.Task[None]) -> None:
+        """End visibly if one of the tasks failed for a reason nobody thought of."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            LOG.error("sending %s to a viewer failed", self.kind, exc_info=error)
+            self._on_end(False)
 
     async def _send_frame(self, frame: EncodedFrame) -> None:
         self._clock.start(frame.position, clock.current_ntp_time())
@@ -295,7 +303,10 @@ class RtpSender:
         if packet.fmt in (rtp.RTCP_PSFB_PLI, rtp.RTCP_PSFB_FIR):
             self._rendition.request_keyframe("lost")
         elif packet.fmt == rtp.RTCP_PSFB_APP and self._congestion is not None:
-            bps, ssrcs = rtp.unpack_remb_fci(packet.fci)
+            try:
+                bps, ssrcs = rtp.unpack_remb_fci(packet.fci)
+            except ValueError:
+                return  # application feedback of another kind
             if self._ssrc in ssrcs:
                 self._congestion.rate.remb(self._now_ns(), bps)
                 self._follow()

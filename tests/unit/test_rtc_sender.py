@@ -252,6 +252,31 @@ def test_it_ends_with_its_transport() -> None:
     on_bench("video", test)
 
 
+def test_feedback_of_another_kind_is_ignored() -> None:
+    async def test(bench: Bench) -> None:
+        await bench.push(0)
+        before = bench.sender.stats().target_bps
+        for fci in (b"ABCD1234", b"", rtp.pack_remb_fci(1000, [7])):
+            ssrc = bench.sender._ssrc
+            await bench.receive(rtp.RtcpPsfbPacket(fmt=rtp.RTCP_PSFB_APP, ssrc=9, media_ssrc=ssrc, fci=fci))
+        assert bench.sender.stats().target_bps == before
+
+    on_bench("video", test)
+
+
+def test_a_failure_nobody_thought_of_ends_it(caplog: pytest.LogCaptureFixture) -> None:
+    async def test(bench: Bench) -> None:
+        await bench.push(0)
+        bench.clock.ntp = lambda position: position // 0  # type: ignore[method-assign]
+        bench.sender._tasks[1].cancel()
+        again = asyncio.ensure_future(bench.sender._run_rtcp())
+        again.add_done_callback(bench.sender._check)
+        await until(lambda: bool(bench.ended))
+        assert "failed" in caplog.text
+
+    on_bench("video", test)
+
+
 def test_while_paused_nothing_is_sent_or_encoded() -> None:
     async def test(bench: Bench) -> None:
         await bench.push(0)
