@@ -21,7 +21,6 @@ from streaming.worker.slots import SlotRing
 from streaming.worker.wire import Rung
 
 OPEN_TIMEOUT_S = 30.0
-HANG_S = 1.0  # no sign of life for so long while frames wait
 PING_S = 0.25
 PIECE_SAMPLES = 16_000  # of sound in one message
 
@@ -42,6 +41,7 @@ class WorkerOptions:
         idle: what shows while nobody speaks.
         override_consent: dub a pack without a valid consent record; logged.
         slots: how many frames can be under way.
+        hang_s: a worker that gives no sign of life for so long while frames wait is killed.
     """
 
     actor: Path
@@ -53,6 +53,7 @@ class WorkerOptions:
     idle: IdlePolicy = "source"
     override_consent: bool = False
     slots: int = 12
+    hang_s: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -93,10 +94,11 @@ class WorkerLink:
         process: WorkerProcess,
         slots: SlotRing,
         name: str,
+        hang_s: float,
         on_done: Callable[[FrameDone], None],
         on_death: Callable[[WorkerError], None],
     ) -> None:
-        self.slots, self.name = slots, name
+        self.slots, self.name, self._hang_s = slots, name, hang_s
         self._process, self._on_done, self._on_death = process, on_done, on_death
         self._waiting: dict[int, int] = {}  # index by slot
         self._loop = asyncio.get_running_loop()
@@ -145,7 +147,7 @@ class WorkerLink:
             raise
         if ready.warning:
             log.warning("%s", ready.warning)
-        return cls(process, ring, ready.renderer, on_done, on_death)
+        return cls(process, ring, ready.renderer, options.hang_s, on_done, on_death)
 
     @property
     def pid(self) -> int:
@@ -229,8 +231,8 @@ class WorkerLink:
             self._pings += 1
             self._ping, self._heard_s = self._pings, now_s
             self._process.send(wire.Ping(self._pings))
-        elif self._ping is not None and now_s - self._heard_s > HANG_S:
-            self._process.kill(f"no sign of life for {HANG_S:.0f} s")
+        elif self._ping is not None and now_s - self._heard_s > self._hang_s:
+            self._process.kill(f"no sign of life for {self._hang_s:g} s")
             return
         self._timer = self._loop.call_later(PING_S, self._watch)
 

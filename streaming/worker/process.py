@@ -58,9 +58,11 @@ class WorkerProcess:
                 start_new_session=True,  # Ctrl-C is for the edge, which ends its workers
                 env=_environment(),
             )
-        except OSError as error:
+        except BaseException as error:
             edge.close()
-            raise WorkerError(f"cannot start a worker process: {error}") from error
+            if isinstance(error, OSError):
+                raise WorkerError(f"cannot start a worker process: {error}") from error
+            raise
         finally:
             worker.close()
         edge.setblocking(False)

@@ -1,6 +1,7 @@
 """A worker with a made-up actor, driven from a test that is not itself asynchronous."""
 
 import asyncio
+import time
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +22,7 @@ WIDTH, HEIGHT, RATE_HZ = 480, 360, 25
 BT709 = Colour("bt709", full_range=False)
 PLANES = ("y", "u", "v")
 ANSWER_TIMEOUT_S = 60.0
+CALM_S = 20.0  # a busy machine is no hanging worker
 T = TypeVar("T")
 
 
@@ -33,7 +35,13 @@ def options(folder: Path, **changes: Any) -> WorkerOptions:
     path = folder / "toy.actor"
     if not path.exists():
         write_pack(toy_actor("random"), path)
-    fields: dict[str, Any] = {"actor": path, "width": WIDTH, "height": HEIGHT, "override_consent": True}
+    fields: dict[str, Any] = {
+        "actor": path,
+        "width": WIDTH,
+        "height": HEIGHT,
+        "override_consent": True,
+        "hang_s": CALM_S,
+    }
     return WorkerOptions(**(fields | changes))
 
 
@@ -120,6 +128,19 @@ class Driver:
                     await self._news.wait()
 
         self.wait(until())
+
+    def until_death(self, limit_s: float) -> float:
+        """Seconds until the worker is known to be dead."""
+        began_s = time.monotonic()
+
+        async def wait() -> None:
+            async with asyncio.timeout(limit_s):
+                while not self.deaths:
+                    self._news.clear()
+                    await self._news.wait()
+
+        self.wait(wait())
+        return time.monotonic() - began_s
 
     def play(self, frames: list[I420], sound: F32, *, piece_samples: int = 640, ahead: int = 4) -> list[I420]:
         """Everything through the worker; the pictures that came back, in the order of the frames."""
