@@ -14,7 +14,7 @@ from tests.unit.test_rtc_opus import level, packets_of, tone
 
 MS = 1_000_000
 FIRST = 1 << 16  # unwrapped numbers begin one span up
-PACKETS = packets_of(tone(48_000 * 4), fec="1", packet_loss="10")
+PACKETS = packets_of(tone(48_000 * 4), bit_s=24_000, fec="1", packet_loss="10")
 
 
 class Link:
@@ -165,16 +165,14 @@ def test_a_jump_of_the_timestamps_begins_anew() -> None:
     assert [sound.timestamp for sound in link.buffer.take(220 * MS)] == [far]
 
 
-def test_most_lost_packets_come_back_from_their_copies() -> None:
-    link, arrivals = Link(), on_time(100)
-    for index in range(20, 100, 10):
+def test_lost_packets_come_back_from_their_copies() -> None:
+    link, arrivals = Link(), on_time(36)  # later libopus takes the tone for music, which gets no copies
+    for index in (12, 20, 30):
         del arrivals[index]
     link.send(arrivals)
-    heard = level(np.concatenate([sound.samples for _, sound in link.got]))
+    heard = level(np.concatenate([sound.samples for _, sound in link.got[5:]]))
     made_up = [level(sound.samples) for _, sound in link.got if sound.concealed]
-    assert len(made_up) == 8
-    assert sum(0.95 * heard < one < 1.05 * heard for one in made_up) >= 6
-    assert min(made_up) > 0.4 * heard
+    assert made_up == pytest.approx([heard] * 3, rel=0.1)
 
 
 def test_sound_that_stops_fades_out_and_comes_back_softly() -> None:
@@ -195,7 +193,7 @@ class Strict:
     def decode(self, packet: bytes) -> PCM:
         if packet[0] == 0:
             raise MediaError("damaged")
-        return np.zeros(120 * (packet[0] % 50), np.int16)
+        return np.zeros(120 * (packet[0] % 49), np.int16)
 
     def conceal(self, samples: int) -> PCM:
         assert 0 < samples <= 5760

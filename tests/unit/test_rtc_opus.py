@@ -16,13 +16,13 @@ def tone(samples: int, hz: float = 440) -> PCM:
     return (9000 * np.sin(2 * np.pi * hz * np.arange(samples) / 48_000)).astype(np.int16)
 
 
-def packets_of(samples: PCM, *, channels: int = 1, **options: str) -> list[bytes]:
+def packets_of(samples: PCM, *, channels: int = 1, bit_s: int = 48_000, **options: str) -> list[bytes]:
     """Opus packets of 20 ms."""
     encoder = CodecContext.create("libopus", "w")
     assert isinstance(encoder, AudioCodecContext)
     encoder.sample_rate, encoder.format = 48_000, "s16"
     encoder.layout = "mono" if channels == 1 else "stereo"
-    encoder.bit_rate = 48_000
+    encoder.bit_rate = bit_s
     encoder.options = {"application": "voip", "frame_duration": "20", **options}
     packets = []
     for at in range(0, len(samples), 960):
