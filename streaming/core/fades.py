@@ -28,7 +28,7 @@ class Seam:
         self._last, self._left, self._rises = 0.0, 0, 0
 
     def stop(self, last: float, *, rises: bool = True) -> None:
-        """The stream has stopped at the value `last`; where it `rises`, it goes on in the middle of something."""
+        """The stream has stopped at the value `last`; with `rises` it will go on in mid-sound."""
         self._last, self._left, self._rises = last, CUT_FADE_SAMPLES, CUT_FADE_SAMPLES if rises else 0
 
     @property

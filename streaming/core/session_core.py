@@ -103,6 +103,7 @@ class SessionCore:
         self._misses: Counter[str] = Counter()
         self._skews: deque[float] = deque(maxlen=_SKEWS)
         self._told_credit = CAPACITY_SAMPLES
+        self._news = False  # whether a frame could be given that could not be before
         self._report_ns = now_ns + _REPORT_NS
 
     @property
@@ -137,6 +138,7 @@ class SessionCore:
             return None
         if self._gate.is_hopeless(frame.position, now_ns):
             frame.stage = Stage.SOURCE
+        self._news = True
         return frame.index
 
     def dub(self, now_ns: int, piece: AudioIn, utterance: int | None = None) -> int:
@@ -165,6 +167,7 @@ class SessionCore:
             stamps: when it passed the worker's stages.
         """
         self._actions += self._worker.answer(now_ns, index, shown, stamps or {})
+        self._news = True
 
     def failed(self, now_ns: int) -> None:
         """The worker is dead: from now on frames leave as source; those it had, too."""
@@ -274,12 +277,14 @@ class SessionCore:
             quantum = self._intake.close(now_ns)
             self._gate.push(quantum, self._intake.delay_ns)
             self._actions += self._worker.hear(quantum)
+            self._news = True
             closes_ns = self._intake.next_close_ns
 
     def _give_frames(self, now_ns: int) -> None:
-        waiting = [frame for frame in self._frames if frame.stage is Stage.WAITING]
-        if not waiting:
+        if not self._news:
             return
+        self._news = False
+        waiting = [frame for frame in self._frames if frame.stage is Stage.WAITING]
         closed = self._intake.position
         ready = sum(self._worker.complete(frame, closed) for frame in waiting)
         for frame in waiting:

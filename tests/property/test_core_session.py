@@ -113,7 +113,7 @@ def test_an_utterance_in_any_pieces_comes_out_whole(lengths: list[int], speed: f
         piece = AudioIn(sound[start : start + length], 48_000)
         simulation.at(at, partial(simulation.core.dub, START_NS + at, piece, 1))
         start += length
-        arrives = start if n == 0 else start - lengths[n]  # a piece is there before the one before has ended
+        arrives = start if n == 0 else start - length  # a piece is there before the one before has ended
         at = int(arrives / 48_000 * SECOND / speed) if n else at
     simulation.at(at + 1, partial(simulation.core.end_utterance, START_NS + at + 1, 1))
     simulation.run(6 * SECOND + int(sound.size / 48_000 * SECOND))
