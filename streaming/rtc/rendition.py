@@ -112,6 +112,16 @@ class _FanOut:
         """React to a frame's first packet."""
 
 
+async def _finished(pool: Executor, work: Callable[[], EncodedFrame]) -> EncodedFrame:
+    """Run `work` in the pool to its end, also when cancelled: encoder and picture are in use till then."""
+    future = asyncio.get_running_loop().run_in_executor(pool, work)
+    try:
+        return await asyncio.shield(future)
+    finally:
+        if not future.done():
+            await asyncio.wait({future})
+
+
 class VideoRendition(_FanOut):
     """The picture. Its bitrate is the least that any viewer worth following can take.
 
@@ -183,7 +193,7 @@ class VideoRendition(_FanOut):
             made.encoded_ns = self._now_ns()
             return made
 
-        frame = await asyncio.get_running_loop().run_in_executor(self._pool, work)
+        frame = await _finished(self._pool, work)
         if frame.keyframe:
             self._keyframes.made(frame.encoded_ns, reason)
         self._deliver(frame, began_ns)
@@ -261,7 +271,7 @@ class AudioRendition(_FanOut):
                 made.encoded_ns = self._now_ns()
                 return made
 
-            frame = await asyncio.get_running_loop().run_in_executor(self._pool, work)
+            frame = await _finished(self._pool, work)
             self._deliver(frame, began_ns)
             return frame
 

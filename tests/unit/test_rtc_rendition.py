@@ -1,6 +1,7 @@
 """One encode for all viewers, and no viewer that harms another."""
 
 import asyncio
+import threading
 import tracemalloc
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -191,6 +192,35 @@ def test_of_pictures_that_wait_for_the_encoder_only_the_newest_is_encoded(pool: 
         assert await video.push(picture(4), BT709, 4 * FRAME) is None
 
     with_video(pool, test)
+
+
+def test_a_push_that_is_cancelled_ends_after_its_encode() -> None:
+    async def work() -> None:
+        with ThreadPoolExecutor(2) as pool:
+            running, release = threading.Event(), threading.Event()
+
+            def hold() -> None:
+                running.set()
+                release.wait()
+
+            pool.submit(hold)
+            pool.submit(hold)
+            video = VideoRendition(pool)
+            viewer = video.subscribe()
+            pushing = asyncio.ensure_future(video.push(picture(0), BT709, 0))
+            await asyncio.sleep(0)
+            await asyncio.to_thread(running.wait)
+            pushing.cancel()
+            await asyncio.wait({pushing}, timeout=0.05)
+            assert not pushing.done()
+            release.set()
+            with pytest.raises(asyncio.CancelledError):
+                await pushing
+            assert len(viewer) == 0
+            frame = await video.push(picture(1), BT709, FRAME)
+            assert frame is not None
+
+    asyncio.run(work())
 
 
 def test_the_first_packet_of_a_frame_is_told_once(pool: ThreadPoolExecutor) -> None:
