@@ -96,14 +96,19 @@ async def running(app: web.Application) -> AsyncIterator[str]:
     try:
         await _start(web.TCPSite(runner, listen.host, listen.port, ssl_context=context), listen)
         server.port = int(runner.addresses[0][1])
+        failure: Exception | None = None
         async with asyncio.TaskGroup() as tasks:
             jobs = [tasks.create_task(server.sessions.watch()), tasks.create_task(watch_loop(server.metrics))]
             if server.enrolments:
                 jobs.append(tasks.create_task(server.enrolments.work()))
             try:
                 yield f"{'https' if context else 'http'}://{_host(listen.host)}:{server.port}"
+            except Exception as error:  # noqa: BLE001  raised below: the group would wrap it
+                failure = error
             finally:
                 _cancel(jobs)
+        if failure is not None:
+            raise failure
     finally:
         _cancel(server.tasks)
         await server.sessions.close()

@@ -226,6 +226,7 @@ def _may_come(server: Server, request: web.Request, origin: str) -> bool:
 def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
     for name, value in _SECURITY.items():
         response.headers.setdefault(name, value)
+    response.headers["Server"] = "livedub"
     origin = request.headers.get("Origin")
     if origin and origin in server_of(request).config.server.origins:
         response.headers["Access-Control-Allow-Origin"] = origin
