@@ -36,7 +36,8 @@ class PeerOptions:
         ice_servers: STUN and TURN servers; none by default, also not aiortc's.
         addresses: local addresses to listen on; None is every one of the machine but loopback.
         stalled_after_s: of silence, then the peer counts as stalled.
-        gone_after_s: of silence, or without getting connected at all; then it counts as gone.
+        gone_after_s: of silence, or without getting connected at all, then it counts as gone; so that all is
+            released within 10 s.
         answer_within_s: for the answer to an offer.
         close_within_s: for closing politely, before every transport is closed by hand.
     """
@@ -44,7 +45,7 @@ class PeerOptions:
     ice_servers: tuple[RTCIceServer, ...] = ()
     addresses: tuple[str, ...] | None = None
     stalled_after_s: float = 3.0
-    gone_after_s: float = 10.0
+    gone_after_s: float = 8.5
     answer_within_s: float = 5.0
     close_within_s: float = 2.0
 

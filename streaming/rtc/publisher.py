@@ -18,9 +18,12 @@ from streaming.rtc.inlets import AudioInlet, VideoInlet, VideoLimits
 from streaming.rtc.peer import Peer, PeerOptions, PeerState, Watch, close_peer, negotiate, open_peer
 from streaming.rtc.receiver import RateLimits, Receiver
 from streaming.rtc.sdp import OfferLimits, check_offer, encourage
-from streaming.types import Answer, AudioIn, VideoIn
+from streaming.types import NS_PER_S, Answer, AudioIn, VideoIn
 
 TICK_S = 0.01
+PAUSE_S = 0.05
+"""A tick so late means that the process was held up."""
+
 PING_EVERY_TICKS = 200
 RECEIVED_PROFILES = ("4d001f", "64001f", "640c1f")
 """H.264 profiles that are decoded beyond aiortc's two baseline ones: Main, High (OBS), Constrained High."""
@@ -107,7 +110,11 @@ class Publisher:
         pinging: asyncio.Task[bool] | None = None
         try:
             while True:
+                asked_ns = self._now_ns()
                 await asyncio.sleep(TICK_S)
+                if self._now_ns() - asked_ns > int((TICK_S + PAUSE_S) * NS_PER_S):
+                    for receiver in self._receivers:
+                        receiver.paused(self._now_ns())
                 ticks += 1
                 if ticks % PING_EVERY_TICKS == 1 and (pinging is None or pinging.done()):
                     pinging = asyncio.ensure_future(self._peer.ping())

@@ -183,6 +183,10 @@ class Receiver:
             block = self.stats.report(self._ssrc, now_ns)
             await self._send(RtcpRrPacket(ssrc=self._own_ssrc, reports=[block]))
 
+    def paused(self, now_ns: int) -> None:
+        """Note that this process was late, so that it is not taken for the link's fault."""
+        self._remb.paused(now_ns)
+
     def _set_rtcp_ssrc(self, ssrc: int) -> None:
         self._own_ssrc = ssrc
 

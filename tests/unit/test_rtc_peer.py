@@ -249,16 +249,16 @@ def test_liveness_goes_from_waiting_over_live_and_stalled_to_gone() -> None:
     liveness.heard(10 * NS_PER_S)
     assert liveness.state(10 * NS_PER_S) == "live"
     assert liveness.silent_ns(11 * NS_PER_S) == NS_PER_S
-    assert liveness.state(20 * NS_PER_S) == "gone"
+    assert liveness.state(int(18.5 * NS_PER_S)) == "gone"
 
 
-def test_whoever_is_never_heard_of_is_gone_after_ten_seconds() -> None:
-    assert Liveness(0, PeerOptions()).state(10 * NS_PER_S) == "gone"
+def test_whoever_is_never_heard_of_is_gone_within_ten_seconds() -> None:
+    assert Liveness(0, PeerOptions()).state(9 * NS_PER_S) == "gone"
 
 
 @settings(deadline=None, max_examples=50)
-@given(st.lists(st.integers(0, 9_000_000_000), min_size=1, max_size=30))
-def test_a_peer_that_is_heard_within_ten_seconds_is_never_gone(pauses: list[int]) -> None:
+@given(st.lists(st.integers(0, 8_400_000_000), min_size=1, max_size=30))
+def test_a_peer_that_is_heard_in_time_is_never_gone(pauses: list[int]) -> None:
     liveness, now_ns = Liveness(0, PeerOptions()), 0
     for pause in pauses:
         now_ns += pause

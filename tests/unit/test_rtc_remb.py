@@ -47,3 +47,21 @@ def test_an_overused_link_is_told_what_it_can_carry() -> None:
     reports = told(Remb(FLOOR, CEILING), packets)
     assert reports[0][1] == FLOOR
     assert min(rate for _, rate in reports) < 1_500_000
+
+
+def test_a_sender_is_not_talked_down_to_nothing() -> None:
+    """A jam that never ends: every packet is later than the one before."""
+    packets = [(at, 1.8 * at + 20, 150) for at in range(0, 20_000, 10)]
+    reports = told(Remb(FLOOR, CEILING, least_bps=600_000), packets)
+    assert min(rate for _, rate in reports) == 600_000
+
+
+def test_a_pause_of_this_process_is_not_the_links_fault() -> None:
+    """Every 700 ms nothing is read for 300 ms, and then all at once."""
+    remb, rates = Remb(FLOOR, CEILING), []
+    for at in range(0, 10_000, 10):
+        arrived_ms = at + 20 if at % 700 < 400 else at - at % 700 + 720
+        if at % 700 == 400:
+            remb.paused(arrived_ms * MS)
+        rates.append(remb.packet((at * (1 << 18) // 1000) & 0xFFFFFF, 500, 7, arrived_ms * MS))
+    assert min(rate for rate in rates if rate is not None) >= FLOOR
