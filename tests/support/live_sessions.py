@@ -9,11 +9,12 @@ from typing import Any
 
 import aiohttp
 from aiohttp import web
+from msgspec.structs import replace as replaced
 
 from engine.actor.pack import encode_pack
 from engine.errors import CapacityError, InputError, LivedubError, OfferError, ProtocolError
 from streaming.server.app import make_app, running
-from streaming.server.config import Actors, Listen, ServerConfig
+from streaming.server.config import ServerConfig
 from streaming.server.context import SERVER, Server
 from streaming.server.manager import SessionManager
 from streaming.types import MEDIA_RATE_HZ, Answer, AudioIn, Event, Playback, SessionOptions
@@ -180,19 +181,10 @@ def scene(tmp_path: Path, scenario: Scenario, config: ServerConfig | None = None
     async def play() -> None:
         folder = actors_in(tmp_path / "actors")
         base = config or ServerConfig()
-        whole = ServerConfig(
-            server=Listen(**{**_fields(base.server), "port": 0}),
-            access=base.access,
-            sessions=base.sessions,
-            actors=Actors(**{**_fields(base.actors), "folder": folder}),
-            limits=base.limits,
-            ice=base.ice,
+        whole = replaced(
+            base, server=replaced(base.server, port=0), actors=replaced(base.actors, folder=folder)
         )
         async with asyncio.timeout(20), serving(whole, **parts) as server:
             await scenario(server)
 
     asyncio.run(play())
-
-
-def _fields(struct: Any) -> dict[str, Any]:
-    return {name: getattr(struct, name) for name in struct.__struct_fields__}
