@@ -126,7 +126,7 @@ class Event:
     """Something that watchers of a session are told.
 
     Attributes:
-        kind: "state", "latency", "ladder", "playback", "credit", "face", "error", "closed".
+        kind: "state", "latency", "ladder", "playback", "credit", "face", "viewers", "error", "closed".
         data: plain values.
     """
 

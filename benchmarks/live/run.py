@@ -65,11 +65,12 @@ class Setting:
 
 def run(settings: Settings) -> list[Result]:
     """The suite as `livedub bench` runs it: the packaged portrait, and the networks that can be had here."""
-    from clients.demo.job import packaged_actor
+    from clients.demo.job import DemoRequest, prepared_actor
     from clients.demo.speech import speak, write_wav
 
     with tempfile.TemporaryDirectory() as folder:
-        clip, actor = packaged_actor(lambda progress: None)
+        request = DemoRequest(out_dir=Path(folder))
+        clip, actor = prepared_actor(request, lambda progress: None)
         voice, programme = Path(folder) / "voice.wav", Path(folder) / "programme.safetensors"
         spoken = speak(_SENTENCES, "en-us+f3")
         write_wav(voice, spoken.samples, spoken.rate_hz)

@@ -1,21 +1,15 @@
-"""One run of the demonstration: footage, actor, speech, dub. Also the child that the page's server starts.
-
-As a child (`python -m clients.demo.job`) it reads one JSON line, the request, and writes JSON lines:
-progress, then a result or an error. It ends when its input is closed, so it never outlives the server.
-"""
+"""One run of the demonstration into files: footage, actor, speech, dub; and what the live one begins with."""
 
 import hashlib
 import json
 import os
-import sys
-import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, TextIO, TypeVar
+from typing import Any, Literal, TypeVar
 
 from clients.demo import footage, portrait, speech
 from engine.actor.consent import ConsentRecord
@@ -31,7 +25,6 @@ DEFAULT_TEXT = (
     "and you can write another sentence below."
 )
 STEPS = 60
-PREVIEW_STEPS = 0  # the person's own colours on the prior's mean texture, at once
 ACTOR_S = 20.0  # of the user's video that the actor is learnt from
 _ASSETS = Path(__file__).resolve().parents[2] / "engine" / "assets"
 _TAIL_S = 0.2  # of picture after the sound
@@ -97,16 +90,8 @@ class DemoResult:
     report: dict[str, Any]
 
 
-def run_demo(
-    request: DemoRequest, on_progress: Progress, on_preview: Callable[[DemoResult], None] | None = None
-) -> DemoResult:
+def run_demo(request: DemoRequest, on_progress: Progress) -> DemoResult:
     """Make an actor unless there is one already, make a voice, dub.
-
-    Args:
-        request: what to show.
-        on_progress: called often.
-        on_preview: if the actor is not there yet, called with a first dub by an actor that has learnt
-            nothing but the face's colours; its `dubbed` is another file, which stays.
 
     Raises:
         InputError: the text, the video or the sound cannot be used, or the output cannot be written.
@@ -125,43 +110,31 @@ def run_demo(
     clip, notes = _timed(seconds, "footage", lambda: _clip(request, on_progress))
     source, length_s = out_dir / "source.mp4", spoken["audio_s"] + _TAIL_S
     _timed(seconds, "source", lambda: _source(request, clip, source, length_s, on_progress))
-    synthetic = "mouth, lips and chin" + ("" if request.audio else ", and the voice")
-
-    def dubbed_by(steps: int, out: Path) -> DemoResult:
-        actor, was_there = _timed(
-            seconds, "actor", lambda: _actor(request, clip, steps, now_iso, on_progress)
-        )
-        report = _timed(
-            seconds, "dub", lambda: _dub(source, sound, out, actor, length_s, now_iso, on_progress)
-        )
-        report |= spoken | {
-            "seconds": {step: round(took, 2) for step, took in seconds.items()},
-            "actor_was_there": was_there,
-            "steps": steps,
-            "footage": "own" if request.video else portrait.NAME,
-            "synthetic": synthetic,
-            "messages": [*notes, *report["messages"]],
-        }
-        return DemoResult(source, out, actor, report)
-
-    if on_preview and not _actor_path(request, clip, request.steps).is_file():
-        on_preview(dubbed_by(PREVIEW_STEPS, out_dir / "preview.mp4"))
-    result = dubbed_by(request.steps, out_dir / "dubbed.mp4")
-    _write_json(out_dir / "report.json", result.report)
-    return result
+    actor, was_there = _timed(seconds, "actor", lambda: _actor(request, clip, now_iso, on_progress))
+    out = out_dir / "dubbed.mp4"
+    report = _timed(seconds, "dub", lambda: _dub(source, sound, out, actor, length_s, now_iso, on_progress))
+    report |= spoken | {
+        "seconds": {step: round(took, 2) for step, took in seconds.items()},
+        "actor_was_there": was_there,
+        "steps": request.steps,
+        "footage": "own" if request.video else portrait.NAME,
+        "synthetic": "mouth, lips and chin" + ("" if request.audio else ", and the voice"),
+        "messages": [*notes, *report["messages"]],
+    }
+    _write_json(out_dir / "report.json", report)
+    return DemoResult(source, out, actor, report)
 
 
-def packaged_actor(on_progress: Progress) -> tuple[Path, Path]:
-    """The packaged portrait in motion, and its actor pack; made the first time, which takes a minute.
+def prepared_actor(request: DemoRequest, on_progress: Progress) -> tuple[Path, Path]:
+    """The clip of a request, and its actor pack; made the first time, which takes a minute.
 
     Raises:
+        InputError: the video cannot be used, or the results cannot be written.
         BackendError: an inference library or torch is missing or failed.
         AssetError: a model file is missing.
-        OutputError: the cache cannot be written.
     """
-    request = DemoRequest(out_dir=cache_dir() / "demo")
     clip, _ = _clip(request, on_progress)
-    actor, _ = _actor(request, clip, STEPS, datetime.now(UTC).isoformat(), on_progress)
+    actor, _ = _actor(request, clip, datetime.now(UTC).isoformat(), on_progress)
     return clip, actor
 
 
@@ -220,24 +193,22 @@ def _clip(request: DemoRequest, on_progress: Progress) -> tuple[Path, list[str]]
     return out, [note] if done.cut_short else []
 
 
-def _actor_path(request: DemoRequest, clip: Path, steps: int) -> Path:
+def _actor_path(request: DemoRequest, clip: Path) -> Path:
     """Where the actor pack lies; another clip, prior or number of steps makes another one."""
     folder = _keep_dir(request) if request.video else _folder(cache_dir() / "demo")
-    key = _key(clip, *sorted(_ASSETS.glob("prior_*")), *_ASSETS.glob("face_model*"), text=str(steps))
+    key = _key(clip, *sorted(_ASSETS.glob("prior_*")), *_ASSETS.glob("face_model*"), text=str(request.steps))
     return folder / f"{key[:16]}.actor"
 
 
-def _actor(
-    request: DemoRequest, clip: Path, steps: int, now_iso: str, on_progress: Progress
-) -> tuple[Path, bool]:
+def _actor(request: DemoRequest, clip: Path, now_iso: str, on_progress: Progress) -> tuple[Path, bool]:
     """The actor pack, and whether it was there before."""
     own = request.video is not None
-    out = _actor_path(request, clip, steps)
+    out = _actor_path(request, clip)
     if out.is_file():
         return out, True
     adapt, options = _adaptation()
     chosen = options(
-        steps=steps,
+        steps=request.steps,
         seconds=ACTOR_S,
         name="you" if own else portrait.NAME,
         consent=request.consent if own else portrait.portrait_consent(now_iso),
@@ -329,63 +300,3 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
         os.replace(part, path)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-# The child process.
-
-
-def request_to_json(request: DemoRequest) -> dict[str, Any]:
-    """Return the request as JSON types."""
-    return {key: str(value) if isinstance(value, Path) else value for key, value in asdict(request).items()}
-
-
-def request_from_json(content: Mapping[str, Any]) -> DemoRequest:
-    """Return the request that `request_to_json` was given."""
-    plain = dict(content)
-    for key in ("out_dir", "video", "audio", "keep_dir"):
-        plain[key] = None if plain.get(key) is None else Path(plain[key])
-    consent = plain.pop("consent", None)
-    request = DemoRequest(**plain)
-    if consent is None:
-        return request
-    return replace(request, consent=ConsentRecord(**{**consent, "languages": tuple(consent["languages"])}))
-
-
-def _result_to_json(result: DemoResult) -> dict[str, Any]:
-    paths = {name: str(getattr(result, name)) for name in ("source", "dubbed", "actor")}
-    return {"report": result.report} | paths
-
-
-def _child() -> int:
-    """Run one request; lines go to the original stdout, what libraries print goes to stderr."""
-    with os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", buffering=1) as lines:
-        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-        request = request_from_json(json.loads(sys.stdin.readline()))
-        threading.Thread(target=_end_with_parent, daemon=True).start()
-        try:
-            result = run_demo(
-                request,
-                lambda progress: _send(lines, {"event": "progress"} | asdict(progress)),
-                lambda preview: _send(lines, {"event": "preview"} | _result_to_json(preview)),
-            )
-        except InputError as error:
-            _send(lines, {"event": "error", "kind": "input", "message": str(error)})
-            return 2
-        except LivedubError as error:
-            _send(lines, {"event": "error", "kind": "failure", "message": str(error)})
-            return 1
-        _send(lines, {"event": "result"} | _result_to_json(result))
-    return 0
-
-
-def _send(lines: TextIO, event: Mapping[str, Any]) -> None:
-    lines.write(json.dumps(event) + "\n")
-
-
-def _end_with_parent() -> None:
-    sys.stdin.read()
-    os._exit(3)
-
-
-if __name__ == "__main__":
-    sys.exit(_child())

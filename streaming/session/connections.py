@@ -14,10 +14,15 @@ from streaming.types import Answer, AudioIn, VideoIn
 
 
 class Connections:
-    """Opens connections, and forgets those that close by themselves. Belongs to the event loop."""
+    """Opens connections, and forgets those that close by themselves. Belongs to the event loop.
 
-    def __init__(self, offers: OfferLimits, peers: PeerOptions) -> None:
-        self._offers, self._peers = offers, peers
+    Args:
+        offers, peers: what an offer may be, and how connections are opened.
+        on_change: called when there is another, or one less.
+    """
+
+    def __init__(self, offers: OfferLimits, peers: PeerOptions, on_change: Callable[[], None]) -> None:
+        self._offers, self._peers, self._on_change = offers, peers, on_change
         self._open: dict[str, Viewer | Publisher] = {}
         self._publisher: Publisher | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -77,12 +82,14 @@ class Connections:
     def _keep(self, connection: Viewer | Publisher) -> None:
         self._open[connection.resource] = connection
         self._run(self._forget(connection))
+        self._on_change()
 
     async def _forget(self, connection: Viewer | Publisher) -> None:
         await connection.closed.wait()
         del self._open[connection.resource]
         if self._publisher is connection:
             self._publisher = None
+        self._on_change()
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

@@ -77,7 +77,7 @@ class LiveSession:
             resources.workers, options, on_done=self._done, on_up=self._worker_up, on_down=self._worker_down
         )
         self._output = Output(resources, self._encoder_missed, now_ns)
-        self._connections = Connections(resources.offers, resources.peers)
+        self._connections = Connections(resources.offers, resources.peers, self._connections_changed)
         self._watchers = Watchers()
         self._programme: ProgrammeSource | None = None
         self._passages: dict[int, Passage] = {}  # by picture
@@ -255,6 +255,9 @@ class LiveSession:
         self._core.failed(self._now_ns())
         self._resources.reporter.frames("worker down")
         self._tick()
+
+    def _connections_changed(self) -> None:
+        self._watchers.tell(Event("viewers", {"viewers": self._connections.viewers}))
 
     def _encoder_missed(self) -> None:
         self._core.missed(self._now_ns(), "encode")

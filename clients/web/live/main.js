@@ -18,6 +18,7 @@ const LANGUAGES = [
 ]
 let live = null // what runs: {session, own, camera, published, viewed, voice, timer}
 let utterance = 0
+let shown = null // a session that the page was opened for, and that was left
 
 function fail(error) {
   byId('error').textContent = error ? error.message || String(error) : ''
@@ -34,7 +35,9 @@ async function start() {
   fail(null)
   byId('start').disabled = true
   try {
-    live = await (given.get('session') ? joined(given.get('session')) : created())
+    const join = given.get('session')
+    given.delete('session')
+    live = await (join ? joined(join) : created())
     byId('start').textContent = 'Stop'
     await listen()
     live.timer = setInterval(() => sample().catch(() => {}), 1000)
@@ -49,6 +52,7 @@ async function start() {
 
 async function joined(name) {
   const session = await api.json(`/v1/sessions/${name}`)
+  shown = name
   showProgramme(session.programme)
   return {session: name, own: false}
 }
@@ -68,6 +72,8 @@ async function created() {
   }
   const result = {camera, own: true}
   try {
+    if (shown) await api.remove(`/v1/sessions/${shown}`).catch(() => {})
+    shown = null
     const session = await api.post('/v1/sessions', asked)
     if (session.token) api.token = session.token
     result.session = session.id

@@ -39,7 +39,8 @@ export class VoiceStream {
       this.until = message.until
       this.pump()
     }
-    this.onevent(message.t, message)
+    if (message.t === 'event') this.onevent(message.kind, message.data)
+    else this.onevent(message.t, message)
   }
 
   lost(code) {
