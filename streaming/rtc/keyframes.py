@@ -1,6 +1,7 @@
 """When the next frame must be a keyframe. Many viewers ask; each keyframe costs all of them bits. Pure."""
 
 from collections import Counter
+from dataclasses import dataclass
 from typing import Literal
 
 KeyframeReason = Literal["viewer", "lost", "slow", "asked"]
@@ -42,3 +43,37 @@ class KeyframeLimiter:
         self._wanted.clear()
         if reason is not None:
             self.counts[reason] += 1
+
+
+@dataclass
+class KeyframeUnderWay:
+    """Knows whether a viewer's request for a keyframe is answered by the one it is just getting.
+
+    On a narrow link a keyframe takes longer to arrive than receivers wait before they ask again; answering
+    each request would fill the link with keyframes of which none arrives whole.
+
+    Attributes:
+        sending: whether the packets of one are leaving.
+        sent_ns: when the last packet of the last one left.
+    """
+
+    sending: bool = False
+    sent_ns: int | None = None
+
+    def begins(self) -> None:
+        """Note that the first packet of a keyframe leaves."""
+        self.sending = True
+
+    def ends(self, now_ns: int) -> None:
+        """Note that its last packet has left."""
+        self.sending, self.sent_ns = False, now_ns
+
+    def answers(self, now_ns: int, rtt_ns: int | None) -> bool:
+        """Whether a request that comes now was sent before the viewer could have decoded that keyframe."""
+        if self.sending or self.sent_ns is None:
+            return self.sending
+        return now_ns - self.sent_ns < (_UNKNOWN_RTT_NS if rtt_ns is None else rtt_ns) + _DECODE_NS
+
+
+_UNKNOWN_RTT_NS = 50_000_000
+_DECODE_NS = 50_000_000

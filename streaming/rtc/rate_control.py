@@ -16,7 +16,7 @@ _GROWTH_PER_S, _WARY_GROWTH_PER_S = 1.08, 1.02
 _WARY_NS = 20 * NS_PER_S
 _ABOVE_SENT = 2.0  # a link that carries 1 Mbit/s proves nothing about 3
 _CUT_INTERVAL_NS = 300_000_000
-_IN_USE = 1.2  # an estimate of more than this times what is sent says that little was sent, see AIMD's 1.5
+_IN_USE = 0.95  # a receiver that sees the link overused says 0.85 of what it gets, else rather more than that
 _DEEP_CUT = 0.95
 _HOPELESS_NS = 10 * NS_PER_S
 

@@ -26,6 +26,7 @@ from aiortc.utils import uint16_add, uint32_add
 
 from streaming.rtc.encoder import EncodedFrame
 from streaming.rtc.history import Congestion, PacketHistory
+from streaming.rtc.keyframes import KeyframeUnderWay
 from streaming.rtc.media_clock import MediaClock, rtp_ticks
 from streaming.rtc.rendition import Rendition, VideoRendition
 from streaming.rtc.subscription import Subscription, SubscriptionClosed
@@ -101,6 +102,7 @@ class RtpSender:
         self._sequence = secrets.randbits(15)
         self._rtx_sequence = secrets.randbits(15)
         self._history = PacketHistory()
+        self._keyframe = KeyframeUnderWay()
         self._reports_ns: dict[int, int] = {}
         self._extensions = rtp.HeaderExtensionsMap()
         self._cname: str | None = None
@@ -232,6 +234,8 @@ class RtpSender:
         self._clock.start(frame.position, clock.current_ntp_time())
         timestamp = uint32_add(self._origin, rtp_ticks(frame.position, self._rendition.clock_rate_hz))
         last = len(frame.payloads) - 1
+        if frame.keyframe:
+            self._keyframe.begins()
         for index, payload in enumerate(frame.payloads):
             await self._pace(len(payload))
             packet = self._packet(payload, timestamp, marker=index == last)
@@ -243,6 +247,8 @@ class RtpSender:
             self._history.add(packet, self._now_ns())
             self._packets += 1
             self._bytes += len(payload)
+        if frame.keyframe:
+            self._keyframe.ends(self._now_ns())
         self._frames += 1
         self._sent_position = frame.position
         self._begun.set()
@@ -301,7 +307,9 @@ class RtpSender:
         if not isinstance(self._rendition, VideoRendition):
             return
         if packet.fmt in (rtp.RTCP_PSFB_PLI, rtp.RTCP_PSFB_FIR):
-            self._rendition.request_keyframe("lost")
+            waits = self._subscription is not None and self._subscription.keyframe_waits
+            if not waits and not self._keyframe.answers(self._now_ns(), self.rtt_ns):
+                self._rendition.request_keyframe("lost")
         elif packet.fmt == rtp.RTCP_PSFB_APP and self._congestion is not None:
             try:
                 bps, ssrcs = rtp.unpack_remb_fci(packet.fci)

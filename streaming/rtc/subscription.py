@@ -45,6 +45,11 @@ class Subscription:
         """How many frames wait."""
         return len(self._frames)
 
+    @property
+    def keyframe_waits(self) -> bool:
+        """Whether a keyframe is in the queue."""
+        return any(frame.keyframe for frame in self._frames)
+
     async def get(self) -> EncodedFrame:
         """Wait for the next frame; the first, and the first after a gap, is a keyframe.
 

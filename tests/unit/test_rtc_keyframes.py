@@ -2,7 +2,7 @@
 
 import pytest
 
-from streaming.rtc.keyframes import KeyframeLimiter, KeyframeReason
+from streaming.rtc.keyframes import KeyframeLimiter, KeyframeReason, KeyframeUnderWay
 
 MS = 1_000_000
 
@@ -48,3 +48,15 @@ def test_one_keyframe_answers_everyone() -> None:
     limiter.made(0, "viewer")
     assert limiter.due(10_000 * MS) is None
     assert limiter.counts == {"viewer": 1}
+
+
+def test_a_keyframe_under_way_answers_requests_until_it_could_have_been_decoded() -> None:
+    under_way = KeyframeUnderWay()
+    assert not under_way.answers(0, None)
+    under_way.begins()
+    assert under_way.answers(5000 * MS, 20 * MS)
+    under_way.ends(6000 * MS)
+    answered = [at_ms for at_ms in range(6000, 6300, 10) if under_way.answers(at_ms * MS, 80 * MS)]
+    assert answered == list(range(6000, 6130, 10))
+    assert under_way.answers(6090 * MS, None)
+    assert not under_way.answers(6100 * MS, None)

@@ -224,6 +224,20 @@ def test_round_trips_are_taken_from_reports() -> None:
     on_bench("video", test)
 
 
+def test_a_keyframe_that_is_just_leaving_answers_a_lost_picture() -> None:
+    async def test(bench: Bench) -> None:
+        await bench.push(0)
+        lost = rtp.RtcpPsfbPacket(fmt=rtp.RTCP_PSFB_PLI, ssrc=9, media_ssrc=bench.sender._ssrc)
+        for after_ms, keyframes in ((20, 0), (2000, 1)):
+            bench.now_ns += after_ms * MS
+            await bench.receive(lost)
+            await bench.push(bench.now_ns // MS * 48)
+            assert isinstance(bench.rendition, VideoRendition)
+            assert bench.rendition.stats().keyframes.get("lost", 0) == keyframes
+
+    on_bench("video", test)
+
+
 def test_a_hopeless_viewer_is_given_up() -> None:
     async def test(bench: Bench) -> None:
         await bench.push(0)

@@ -43,7 +43,9 @@ def test_a_new_viewer_begins_at_a_keyframe() -> None:
     subscription = Told().subscription()
     for position, keyframe in ((0, False), (1, False), (2, True), (3, False)):
         subscription.put(frame(position, keyframe=keyframe))
+    assert subscription.keyframe_waits
     assert drained(subscription) == [2, 3]
+    assert not subscription.keyframe_waits
     assert subscription.dropped == 2
 
 
