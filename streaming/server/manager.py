@@ -61,7 +61,7 @@ class SessionLike(Protocol):
 
     @property
     def room(self) -> int:
-        """Samples at 48 kHz that `dub` would take now; events of kind "credit" tell when it grows."""
+        """Samples at 48 kHz that `dub` would take now; events of kind "credit" tell that it grew."""
 
     async def start(self) -> None:
         """Get the worker ready.

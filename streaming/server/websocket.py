@@ -108,7 +108,7 @@ async def _handle(request: web.Request, limits: StreamLimits) -> web.StreamRespo
             await _Connection(server, session, socket, limits).run(grant)
     finally:
         server.sockets.give_back(address)
-        if request.transport is not None and not socket.closed:
+        if request.transport is not None and socket.prepared and not socket.closed:
             request.transport.abort()
     return socket
 
@@ -237,10 +237,8 @@ class _Connection:
 
     async def _watch(self) -> None:
         async for event in self._session.events():
-            if event.kind == "credit":
-                left = event.data.get("samples")
-                if isinstance(left, int):
-                    self._give_credit(left)
+            if event.kind == "credit":  # the room as it is now: sound may have come since
+                self._give_credit(self._session.room)
             else:
                 self._outbox.event(event)
         raise _EndError(Close.GOING_AWAY, "the session is over")
