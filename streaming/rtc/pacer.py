@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from streaming.types import NS_PER_S
 
 PACKET_OVERHEAD_BYTES = 60  # IP, UDP, SRTP tag, RTP header and extensions
-_BURST_NS = 4_000_000
+_BURST_NS = 10_000_000  # most of a frame: paced whole, a frame would be whole 8 ms later
 _SHORTEST_WAIT_NS = 1_000_000  # a timer of an event loop is no finer
 
 

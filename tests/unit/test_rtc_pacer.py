@@ -19,8 +19,8 @@ def send(pacer: Pacer, start_ns: int, packets: int, target_bps: int, size: int =
 
 def test_a_keyframe_is_spread_at_two_and_a_half_times_the_target() -> None:
     left = send(Pacer(), 10 * NS_PER_S, 50, 1_000_000)
-    sent_bits = 49 * (1140 + PACKET_OVERHEAD_BYTES) * 8
-    assert sent_bits / ((left[-1] - left[0]) / NS_PER_S) == pytest.approx(2_500_000, rel=0.05)
+    sent_bits = 46 * (1140 + PACKET_OVERHEAD_BYTES) * 8
+    assert sent_bits / ((left[-1] - left[3]) / NS_PER_S) == pytest.approx(2_500_000, rel=0.05)
 
 
 def test_a_small_frame_leaves_at_once() -> None:
@@ -33,7 +33,7 @@ def test_silence_saves_up_no_more_than_a_short_burst() -> None:
     pacer = Pacer()
     send(pacer, 0, 3, 1_000_000)
     left = send(pacer, 60 * NS_PER_S, 50, 1_000_000)
-    assert left[-1] - left[0] > 180 * MS
+    assert left[-1] - left[0] > 170 * MS
 
 
 def test_waits_are_none_that_a_timer_could_not_keep() -> None:
