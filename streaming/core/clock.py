@@ -15,6 +15,7 @@ _USUAL_TRANSIT_NS = 40_000_000
 _FIRST_INTERVAL_NS = 40_000_000
 _LONGEST_INTERVAL_NS = 100_000_000
 _SMOOTHED_NS = 5_000_000
+_MISSING_IN_A_ROW = 3  # steps of several frames: after more of them, it is another rate
 _PHASE_GAIN, _INTERVAL_GAIN = 0.1, 0.01
 
 
@@ -87,7 +88,7 @@ class FrameRhythm:
 
     def __init__(self) -> None:
         self._last_ns: float | None = None
-        self._raw_ns = 0
+        self._raw_ns = self._odd_steps = 0
         self._interval_ns = float(_FIRST_INTERVAL_NS)
 
     @property
@@ -102,9 +103,11 @@ class FrameRhythm:
         error_ns = captured_ns - self._last_ns - self._interval_ns
         if abs(error_ns) > min(_SMOOTHED_NS, self._interval_ns / 4):
             step_ns = captured_ns - self._raw_ns
-            if 0 < step_ns < 4 * self._interval_ns and not self._is_multiple(step_ns):
+            self._odd_steps += 1
+            if step_ns > 0 and (self._odd_steps > _MISSING_IN_A_ROW or not self._is_multiple(step_ns)):
                 self._interval_ns = float(step_ns)
             return self._restart(captured_ns)
+        self._odd_steps = 0
         self._last_ns += self._interval_ns + _PHASE_GAIN * error_ns
         self._interval_ns += _INTERVAL_GAIN * error_ns
         self._raw_ns = captured_ns
@@ -116,5 +119,7 @@ class FrameRhythm:
 
     def _is_multiple(self, step_ns: int) -> bool:
         """Whether frames are merely missing."""
+        if step_ns > NS_PER_S:
+            return True
         frames = round(step_ns / self._interval_ns)
         return frames >= 2 and abs(step_ns - frames * self._interval_ns) < self._interval_ns / 8

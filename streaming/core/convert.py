@@ -88,7 +88,7 @@ class ToMediaRate:
         self._reblocker = Reblocker(spec.block_size)
         self._pending = self._reblocker.initial_state()
         self._state = self._resampler.initial_state(1)
-        self._delay = int(spec.latency * spec.output_ratio)
+        self._delay = round(spec.latency * spec.output_ratio)
 
     def _convert(self, samples: F32) -> F32:
         if self._resampler is None:

@@ -9,7 +9,7 @@ from engine.errors import ProtocolError
 from streaming.core.clock import QUANTUM_SAMPLES, CaptureClock, MediaClock
 from streaming.core.convert import SILENCE, ToMediaRate, TwoRates
 from streaming.core.jitter import JitterDelay
-from streaming.core.live_sound import LiveSound
+from streaming.core.live_sound import REACH_SAMPLES, LiveSound
 from streaming.core.queued_sound import QueuedSound, Span
 from streaming.types import MEDIA_RATE_HZ, NS_PER_S, AudioIn
 
@@ -124,6 +124,8 @@ class SoundIntake:
 
     def close(self, now_ns: int) -> Quantum:
         """The next 20 ms; silence where nothing has come."""
+        if not self._queue.size and self._queue_rate.behind_samples:
+            self._queue.push(self._queue_rate.flush(), self._latest)
         queued, spans = self._queue.close()
         live = self._live.close(self.position)
         if self._live.running:
@@ -167,6 +169,7 @@ class SoundIntake:
         length_ns = piece.samples.size * NS_PER_S // piece.rate_hz
         captured_ns = self._captures.correct(captured_ns + length_ns, now_ns) - length_ns
         first = self._clock.position(captured_ns) - TwoRates.DELAY_SAMPLES - self._live_rate.behind_samples
-        closes = (int(max(0.0, first)) // QUANTUM_SAMPLES + 1) * QUANTUM_SAMPLES
+        needed = int(max(0.0, first - REACH_SAMPLES))
+        closes = (needed // QUANTUM_SAMPLES + 1) * QUANTUM_SAMPLES
         self._delay.observe(now_ns - self._clock.ns(closes), length_ns)
         self._live.push(self._live_rate.push(piece.samples, piece.rate_hz), first)

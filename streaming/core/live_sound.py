@@ -12,6 +12,7 @@ from streaming.types import MEDIA_RATE_HZ
 
 _TAPS = 24
 _BEFORE, _AFTER = _TAPS // 2 - 1, _TAPS // 2
+REACH_SAMPLES = _AFTER  # beyond a quantum, that its last samples need
 _CAPACITY_SAMPLES = 2 * MEDIA_RATE_HZ
 _JUMP_SAMPLES = 480  # 10 ms: a lost packet, or the source has changed its mind
 _LONGEST_GAP_SAMPLES = MEDIA_RATE_HZ
@@ -39,6 +40,7 @@ class LiveSound:
         self._shift: float | None = None  # of what plays
         self._wanted = 0.0  # of what comes
         self._repeats = 0
+        self._last = 0.0  # sample of the latest quantum
         self._running = self._correcting = False
         self.late_samples = 0
         self.stalls = 0
@@ -110,7 +112,7 @@ class LiveSound:
     def _idle(self, cursor: float) -> F32:
         """Nothing belongs here."""
         if self._running:
-            self._stop(0.0)
+            self._stop(self._last)
         self._forget(cursor + QUANTUM_SAMPLES)
         if self._seam.silent:
             return SILENCE
@@ -160,6 +162,7 @@ class LiveSound:
         """Ramps where sound begins, at `leading`, and where it stops, if `end` is within the block."""
         stops = end < QUANTUM_SAMPLES
         self._running = not stops
+        self._last = float(block[-1])
         if block is SILENCE and self._seam.silent:
             if stops:
                 self._stop(0.0)
