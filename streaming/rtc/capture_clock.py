@@ -52,6 +52,7 @@ class CaptureClock:
         self._base_ns: int | None = None
         self._began_ns: int | None = None
         self._moved_at_ns = 0
+        self._given: tuple[int, int] | None = None
 
     def media_ns(self, timestamp: int) -> int:
         """Nanoseconds since timestamp 0."""
@@ -68,7 +69,11 @@ class CaptureClock:
         self._reported.add(now_ns, sent_ns - self.media_ns(timestamp))
 
     def captured_ns(self, timestamp: int, now_ns: int) -> int:
-        """When `timestamp` was captured; needs an `arrived` before. Call in the order of time."""
+        """When `timestamp` was captured; needs an `arrived` before.
+
+        Call in the order of time. Later timestamps come out later, also while the mapping moves back, and
+        nothing comes out later than now.
+        """
         target_ns = self._target_ns()
         if self._base_ns is None or self._began_ns is None:
             self._base_ns, self._began_ns = target_ns, now_ns
@@ -80,7 +85,11 @@ class CaptureClock:
             most_ns = int(max(0, now_ns - self._moved_at_ns) * slew)
             self._base_ns += max(-most_ns, min(most_ns, target_ns - self._base_ns))
         self._moved_at_ns = now_ns
-        return self._base_ns + self.media_ns(timestamp)
+        captured_ns, before = min(now_ns, self._base_ns + self.media_ns(timestamp)), self._given
+        if before is not None and timestamp > before[0]:
+            captured_ns = max(captured_ns, before[1] + 1)
+        self._given = (timestamp, captured_ns)
+        return captured_ns
 
     def _target_ns(self) -> int:
         reported_ns, offset_ns = self._reported.least, self._sender.offset_ns

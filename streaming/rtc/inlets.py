@@ -1,6 +1,7 @@
 """From packets to what a session takes: pictures and sound with their capture times."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +14,8 @@ from streaming.rtc.opus import OpusDecoder
 from streaming.rtc.receiver import Incoming
 from streaming.rtc.video_decoder import IS_KEY, Picture, VideoDecoder, decode_pool
 from streaming.types import MEDIA_RATE_HZ, NS_PER_S, AudioIn, VideoIn
+
+LOG = logging.getLogger(__name__)
 
 QUEUE_MAX_FRAMES = 12
 """Encoded frames that wait for the decoder, half a second at 25 per second; then all up to a key frame go."""
@@ -105,9 +108,13 @@ class VideoInlet:
         self._clock.report(ntp, timestamp, now_ns)
 
     def restart(self) -> None:
-        """Forget what is buffered; the next key frame begins anew."""
-        self._buffer = None
+        """Forget everything: another source begins."""
+        self.skip()
         self._clock = CaptureClock(_VIDEO_RATE_HZ, self._sender)
+
+    def skip(self) -> None:
+        """Give up what is buffered; the next key frame begins anew."""
+        self._buffer = None
 
     def tick(self, now_ns: int, round_trip_ns: int) -> None:
         """Give up holes that are too old."""
@@ -174,6 +181,12 @@ class VideoInlet:
         self._stop()
         self._queue = asyncio.Queue()
         self._task = asyncio.ensure_future(self._decode(decoder, self._queue, self._task))
+        self._task.add_done_callback(self._failed)
+
+    def _failed(self, task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            LOG.error("a picture could not be taken", exc_info=error)
+            self._refuse("the picture could not be taken: an error of ours")
 
     async def _decode(
         self,
@@ -246,6 +259,9 @@ class AudioInlet:
         """Forget everything: another source begins."""
         self.buffer = AudioBuffer(OpusDecoder())
         self._clock = CaptureClock(MEDIA_RATE_HZ, self._sender)
+
+    def skip(self) -> None:
+        """Sound is never given up."""
 
     def tick(self, now_ns: int, round_trip_ns: int) -> None:
         """Conceal what is overdue."""

@@ -123,7 +123,17 @@ class Peer(RTCPeerConnection):
         """Return what runs, or ran, on behalf of this connection."""
         loops = [dtls._task for dtls in self.transports]
         closing: asyncio.Task[None] | None = self._RTCPeerConnection__closeTask  # type: ignore[attr-defined]
-        return {task for task in (*self._connecting, *loops, closing) if task is not None}
+        streams = [vars(end).get(name) for t in self.getTransceivers() for end, name in _stream_tasks(t)]
+        return {task for task in (*self._connecting, *loops, *streams, closing) if task is not None}
+
+
+def _stream_tasks(transceiver: RTCRtpTransceiver) -> list[tuple[Any, str]]:
+    """Where a transceiver's ends keep their tasks; they outlive a close that was cut short."""
+    return [
+        (transceiver.sender, "_RTCRtpSender__rtp_task"),
+        (transceiver.sender, "_RTCRtpSender__rtcp_task"),
+        (transceiver.receiver, "_RTCRtpReceiver__rtcp_task"),
+    ]
 
 
 def open_peer(

@@ -1,6 +1,7 @@
 """A publisher: a browser or an encoder that sends its camera and microphone (WHIP)."""
 
 import asyncio
+import logging
 import re
 import secrets
 import time
@@ -19,6 +20,8 @@ from streaming.rtc.peer import Peer, PeerOptions, PeerState, Watch, close_peer, 
 from streaming.rtc.receiver import RateLimits, Receiver
 from streaming.rtc.sdp import OfferLimits, check_offer, encourage
 from streaming.types import NS_PER_S, Answer, AudioIn, VideoIn
+
+LOG = logging.getLogger(__name__)
 
 TICK_S = 0.01
 PAUSE_S = 0.05
@@ -69,6 +72,7 @@ class Publisher:
         self._closing: asyncio.Task[None] | None = None
         self._watch = Watch(peer, self._changed, now_ns)
         self._ticking = asyncio.ensure_future(self._tick())
+        self._ticking.add_done_callback(self._failed)
 
     async def close(self, reason: str = "closed") -> None:
         """Stop receiving and release everything; never raises, may be called again."""
@@ -97,6 +101,11 @@ class Publisher:
             if isinstance(receiver.inlet, VideoInlet):
                 await receiver.inlet.ended()
         self.closed.set()
+
+    def _failed(self, task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            LOG.error("a publisher could not be served", exc_info=error)
+            self.refuse("the publisher could not be served: an error of ours")
 
     def _changed(self, state: PeerState) -> None:
         self.state = state

@@ -27,7 +27,7 @@ from aiortc.rtp import (
 )
 from aiortc.stats import RTCStatsReport
 
-from streaming.rtc.reception import Budget, NackList, ReceptionStats, Unwrapper
+from streaming.rtc.reception import NACK_EVERY_NS, Budget, NackList, ReceptionStats, Unwrapper
 from streaming.rtc.remb import Remb
 from streaming.types import NS_PER_S
 
@@ -81,6 +81,9 @@ class Inlet(Protocol):
 
     def restart(self) -> None:
         """Forget everything: another source begins."""
+
+    def skip(self) -> None:
+        """Give up what is buffered: too much is missing to be mended."""
 
     def tick(self, now_ns: int, round_trip_ns: int) -> None:
         """Do what time demands."""
@@ -173,6 +176,7 @@ class Receiver:
     async def tick(self, now_ns: int, round_trip_ns: int) -> None:
         """Do what time demands: reports, repeats, holes that are given up."""
         self.inlet.tick(now_ns, round_trip_ns)
+        self._nack.every_ns = max(NACK_EVERY_NS, round_trip_ns)
         await self._ask(now_ns)
         if (
             self.stats is not None
@@ -244,7 +248,7 @@ class Receiver:
             self.dropped += 1
             data = b""
         if self._is_video and not self._nack.add(number, now_ns):
-            self.inlet.restart()
+            self.inlet.skip()
         self.inlet.packet(Incoming(codec.name, number, timestamp, bool(packet.marker), data, now_ns))
         await self._ask(now_ns)
 

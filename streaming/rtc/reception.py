@@ -115,9 +115,14 @@ class _Hole:
 
 
 class NackList:
-    """Which packets to ask for again, and when: at once, then every 30 ms, ten times at most."""
+    """Which packets to ask for again, and when: at once, then every 30 ms, ten times at most.
+
+    Attributes:
+        every_ns: between two requests; a longer round trip than 30 ms is to be put here.
+    """
 
     def __init__(self) -> None:
+        self.every_ns = NACK_EVERY_NS
         self._highest: int | None = None
         self._holes: dict[int, _Hole] = {}
 
@@ -155,7 +160,7 @@ class NackList:
                 del self._holes[number]
                 continue
             hole.tries += 1
-            hole.next_ns = now_ns + NACK_EVERY_NS
+            hole.next_ns = now_ns + self.every_ns
             asked.append(number)
         return asked
 

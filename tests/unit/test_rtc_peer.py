@@ -29,6 +29,7 @@ from tests.support.rtc_peers import (
     LOOPBACK,
     Steps,
     Tone,
+    accept,
     addresses,
     connected,
     offering,
@@ -59,6 +60,8 @@ def test_the_private_state_that_is_used_exists_upstream() -> None:
         assert vars(transceiver)["_RTCRtpTransceiver__sender"] is transceiver.sender
         assert vars(transceiver)["_RTCRtpTransceiver__receiver"] is transceiver.receiver
         assert transceiver.receiver.transport._task is None
+        assert {"_RTCRtpSender__rtp_task", "_RTCRtpSender__rtcp_task"} <= vars(transceiver.sender).keys()
+        assert "_RTCRtpReceiver__rtcp_task" in vars(transceiver.receiver)
         await peer.close()
 
     run(work())
@@ -208,6 +211,21 @@ def test_closing_does_not_wait_for_an_aiortc_that_hangs() -> None:
         return asyncio.get_running_loop().time() - began
 
     assert 0.4 < run(work()) < 5
+
+
+def test_closing_that_is_cut_short_leaves_no_task() -> None:
+    impatient = PeerOptions(addresses=("127.0.0.1",), close_within_s=0.0)
+
+    async def work() -> None:
+        sender, receiver = await offering(Steps(), Tone(), options=impatient), open_peer(impatient)
+        await accept(sender, await negotiate(receiver, check_offer(sender.localDescription.sdp)))
+        await until(lambda: {sender.connectionState, receiver.connectionState} == {"connected"})
+        await asyncio.sleep(0.1)
+        for peer in (sender, receiver):
+            await close_peer(peer)
+
+    run(work())
+    assert not [thread for thread in threading.enumerate() if thread.name.endswith("-decoder")]
 
 
 def test_settle_tells_what_happened() -> None:

@@ -1,90 +1,39 @@
 import asyncio
 import inspect
 import itertools
-import os
 import random
 import re
 import struct
 import threading
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
 
 import aiortc.rtcdtlstransport
 import aiortc.rtcpeerconnection
 import aiortc.rtcrtptransceiver
 import numpy as np
 import pytest
+import uvloop
 from aiortc.codecs import CODECS
 
 from engine.errors import OfferError
 from streaming.rtc.capture_clock import SenderClock
+from streaming.rtc.h264 import payloads
 from streaming.rtc.inlets import QUEUE_MAX_FRAMES, VideoInlet, VideoLimits
-from streaming.rtc.peer import Peer, PeerOptions, close_peer
+from streaming.rtc.peer import close_peer
 from streaming.rtc.publisher import RECEIVED_PROFILES, Publisher, PublishLimits, answer_publisher
 from streaming.rtc.receiver import Incoming, Receiver
 from streaming.rtc.video_decoder import THREADS, decode_pool
-from streaming.types import Answer, AudioIn, VideoIn
+from streaming.types import Answer
 from tests.support.rtc_peers import (
     LOOPBACK,
     Steps,
     Tone,
-    accept,
     offering,
     run,
     until,
-    vanish,
-    worst_stall_ms,
 )
+from tests.support.rtc_publishing import Inbox, Seen, publishing
 from tests.unit.test_rtc_picture_size import h264
-
-QUICK = PeerOptions(addresses=("127.0.0.1",), stalled_after_s=0.3, gone_after_s=0.9)
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What is kept of a picture; the picture itself is borrowed."""
-
-    luma: float
-    size: tuple[int, int]
-    captured_ns: int
-    received_ns: int
-    decoded_ns: int
-
-
-@dataclass
-class Inbox:
-    pictures: list[Seen] = field(default_factory=list)
-    sounds: list[AudioIn] = field(default_factory=list)
-
-    def video(self, frame: VideoIn) -> None:
-        image, stamps = frame.image, frame.stamps_ns
-        luma = float(image.y[10, 10])
-        size = (image.width, image.height)
-        self.pictures.append(Seen(luma, size, frame.captured_ns, stamps["received"], stamps["decoded"]))
-
-
-@asynccontextmanager
-async def publishing(
-    video: Steps | None = None,
-    audio: Tone | None = None,
-    *,
-    codec: str = "H264",
-    limits: PublishLimits | None = None,
-) -> AsyncIterator[tuple[Peer, Publisher, Inbox]]:
-    """A connected publisher that sends the tracks."""
-    tracks = [track for track in (video, audio) if track is not None]
-    sender, inbox = await offering(*tracks, codec=codec), Inbox()
-    limits = limits or PublishLimits(peer=LOOPBACK)
-    publisher, answer = await answer_publisher(
-        sender.localDescription.sdp, inbox.video, inbox.sounds.append, limits
-    )
-    try:
-        await accept(sender, answer.sdp)
-        yield sender, publisher, inbox
-    finally:
-        await close_peer(sender)
-        await publisher.close("the test is over")
 
 
 def steps(pictures: list[Seen]) -> list[int]:
@@ -212,77 +161,6 @@ def test_what_cannot_be_repaired_is_given_up_and_a_key_frame_is_asked_for() -> N
     assert not closed
 
 
-@pytest.mark.parametrize("codec", ["H264", "VP8"])
-def test_a_picture_that_is_too_large_ends_the_publisher_with_a_plain_reason(codec: str) -> None:
-    limits = PublishLimits(peer=LOOPBACK, video=VideoLimits(width_max=160, height_max=90))
-
-    async def work() -> tuple[str, Inbox]:
-        async with publishing(Steps(), codec=codec, limits=limits) as (_, publisher, inbox):
-            await asyncio.wait_for(publisher.closed.wait(), 10)
-            return publisher.reason, inbox
-
-    reason, inbox = run(work())
-    assert reason == "the video has 320x192 px, at most 160x90 is accepted"
-    assert inbox.pictures == []
-
-
-def test_too_many_pictures_end_the_publisher() -> None:
-    limits = PublishLimits(peer=LOOPBACK, video=VideoLimits(fps_max=10))
-
-    async def work() -> str:
-        async with publishing(Steps(fps=50), limits=limits) as (_, publisher, _):
-            await asyncio.wait_for(publisher.closed.wait(), 15)
-            return publisher.reason
-
-    assert run(work()) == "the video has more than 10 frames per second"
-
-
-def test_a_publisher_that_vanishes_is_released() -> None:
-    async def work() -> tuple[list[str], str]:
-        states: list[str] = []
-        async with publishing(Steps(), Tone(), limits=PublishLimits(peer=QUICK)) as (
-            sender,
-            publisher,
-            inbox,
-        ):
-            publisher.on_state = states.append
-            await until(lambda: len(inbox.pictures) > 0 and publisher.state == "live")
-            vanish(sender)
-            await asyncio.wait_for(publisher.closed.wait(), 10)
-            return states, publisher.reason
-
-    states, reason = run(work())
-    assert states[-2:] == ["stalled", "gone"]
-    assert reason == "the publisher is gone"
-
-
-def test_a_publisher_that_says_goodbye_is_released_at_once() -> None:
-    async def work() -> str:
-        async with publishing(Steps(), Tone()) as (sender, publisher, inbox):
-            await until(lambda: len(inbox.pictures) > 0)
-            await close_peer(sender)
-            await asyncio.wait_for(publisher.closed.wait(), 3)
-            await publisher.close("again")
-            return publisher.reason
-
-    assert run(work()) == "the publisher is gone"
-
-
-def test_threads_do_not_grow_with_publishers() -> None:
-    async def work() -> None:
-        async with publishing(Steps(), Tone()) as (_, _, inbox):
-            await until(lambda: len(inbox.pictures) > 0)
-
-    before: set[str] = set()
-    for _ in range(3):
-        run(work())
-        names = {thread.name for thread in threading.enumerate()}
-        assert sum(name.startswith("rtc-decode") for name in names) <= THREADS
-        assert not any("decoder" in name for name in names)
-        before = before or names
-    assert len(names) <= len(before) + THREADS
-
-
 def test_offers_that_have_nothing_for_us_are_refused_in_plain_words() -> None:
     async def work() -> list[str]:
         sender = await offering(Steps(), Tone())
@@ -342,40 +220,41 @@ def test_the_receiver_has_whatever_aiortc_uses_of_its_own() -> None:
     assert {name for name in used if not hasattr(ours, name)} <= {"_ssrc"}
 
 
-def test_random_media_from_the_publisher_ends_at_most_its_own_session() -> None:
-    r = random.Random(5)
+def test_publishing_works_on_uvloop() -> None:
+    async def work() -> int:
+        async with publishing(Steps(), Tone()) as (_, _, inbox):
+            await until(lambda: len(inbox.pictures) >= 5 and len(inbox.sounds) >= 5)
+            return len(inbox.pictures)
 
-    async def work() -> tuple[float, int, bool]:
-        stop = asyncio.Event()
-        watching = asyncio.ensure_future(worst_stall_ms(stop))
-        async with (
-            publishing(Steps(), Tone()) as (_, good, inbox),
-            publishing(Steps(), Tone()) as (bad_sender, bad, _),
-        ):
-            await until(lambda: len(inbox.pictures) > 5 and bad.state == "live")
-            numbers = [c.payloadType or 0 for t in bad_sender.getTransceivers() for c in t._codecs]
-            for number in range(2000):
-                header = struct.pack(
-                    "!BBHLL", 0x80, r.choice(numbers) | r.choice([0, 128]), number, r.getrandbits(32), 7
-                )
-                dtls = bad_sender.transports[0]
-                if dtls.state == "connected":
-                    await dtls._send_rtp(header + os.urandom(r.randrange(0, 900)))
-                    await dtls._send_rtp(
-                        struct.pack("!BBHL", 0x80 | r.randrange(32), 200 + r.randrange(7), 5, 7)
-                        + os.urandom(20)
-                    )
-                if number % 50 == 0:
-                    await asyncio.sleep(0.005)
-            before = len(inbox.pictures)
-            await until(lambda: len(inbox.pictures) > before + 10)
-            stop.set()
-            return await watching, len(inbox.pictures), good.closed.is_set()
+    assert uvloop.run(work()) >= 5
 
-    stall_ms, pictures, closed = run(work())
-    assert stall_ms < 50
-    assert pictures > 15
-    assert not closed
+
+def test_a_new_source_is_taken_once_the_old_one_is_silent() -> None:
+    """A browser that replaces its encoder goes on with another synchronisation source."""
+
+    async def work() -> tuple[int, int, int]:
+        async with publishing(Steps()) as (sender, publisher, inbox):
+            await until(lambda: len(inbox.pictures) >= 5)
+            number = next(c.payloadType or 0 for t in sender.getTransceivers() for c in t._codecs)
+
+            async def send(index: int) -> None:
+                payload = payloads(h264(64, 64)[0])[0]
+                header = struct.pack("!BBHLL", 0x80, number | 128, 5000 + index, 3600 * index, 77)
+                await sender.transports[0]._send_rtp(header + payload)
+
+            await send(0)
+            await until(lambda: publisher.stats()["video"]["dropped"] == 1)
+            for transceiver in sender.getTransceivers():
+                await transceiver.sender.stop()
+            await asyncio.sleep(0.7)
+            for index in range(1, 6):
+                await send(index)
+            await until(lambda: inbox.pictures[-1].size == (64, 64))
+            return publisher.stats()["video"]["packets"], len(inbox.pictures), inbox.pictures[-1].size[0]
+
+    packets, _, width = run(work())
+    assert packets <= 5
+    assert width == 64
 
 
 def test_a_decoder_that_cannot_follow_drops_up_to_the_next_key_frame() -> None:

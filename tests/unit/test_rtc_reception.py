@@ -89,6 +89,14 @@ def test_a_missing_packet_is_asked_for_at_once_then_every_30_ms_ten_times() -> N
     assert {tuple(numbers) for _, numbers in asked if numbers} == {(11, 12)}
 
 
+def test_with_a_long_round_trip_packets_are_asked_for_less_often() -> None:
+    nack = NackList()
+    nack.every_ns = 100 * MS
+    nack.add(10, 0)
+    nack.add(12, 0)
+    assert [at_ms for at_ms in range(0, 500, 5) if nack.due(at_ms * MS)] == [0, 100, 200, 300, 400]
+
+
 def test_what_came_or_is_of_no_use_is_not_asked_for() -> None:
     nack = NackList()
     nack.add(10, 0)
