@@ -82,9 +82,9 @@ class CaptureClock:
         else:
             impossible = self._arrival.least is not None and self._base_ns > self._arrival.least
             slew = _FAST_SLEW if impossible else _SLEW
-            most_ns = int(max(0, now_ns - self._moved_at_ns) * slew)
+            most_ns = int(max(0, self.media_ns(timestamp) - self._moved_at_ns) * slew)
             self._base_ns += max(-most_ns, min(most_ns, target_ns - self._base_ns))
-        self._moved_at_ns = now_ns
+        self._moved_at_ns = self.media_ns(timestamp)
         captured_ns, before = min(now_ns, self._base_ns + self.media_ns(timestamp)), self._given
         if before is not None and timestamp > before[0]:
             captured_ns = max(captured_ns, before[1] + 1)
