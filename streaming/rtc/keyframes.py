@@ -4,8 +4,13 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
+from streaming.types import NS_PER_S
+
 KeyframeReason = Literal["viewer", "lost", "slow", "asked"]
 """A viewer is new, lost packets for good, fell too far behind; or the session wants one."""
+
+SHARE = 0.4
+"""Of the bitrate, for keyframes that make good what viewers lost."""
 
 _GAP_NS: dict[KeyframeReason, int] = {
     "viewer": 100_000_000,  # someone is looking at nothing
@@ -26,6 +31,7 @@ class KeyframeLimiter:
         self.counts: Counter[KeyframeReason] = Counter()
         self._wanted: set[KeyframeReason] = set()
         self._last_ns: int | None = None
+        self._rest_ns = 0
 
     def request(self, reason: KeyframeReason) -> None:
         """Note that a keyframe is wanted."""
@@ -35,14 +41,23 @@ class KeyframeLimiter:
         """Return why the next frame must be a keyframe, None if it need not."""
         passed = None if self._last_ns is None else now_ns - self._last_ns
         ready = (reason for reason in _GAP_NS if reason in self._wanted)
-        return next((reason for reason in ready if passed is None or passed >= _GAP_NS[reason]), None)
+        return next((reason for reason in ready if passed is None or passed >= self._gap_ns(reason)), None)
 
-    def made(self, now_ns: int, reason: KeyframeReason | None) -> None:
-        """Note that a keyframe was encoded, for the reason that `due` gave or by itself."""
+    def made(
+        self, now_ns: int, reason: KeyframeReason | None, size_bytes: int = 0, target_bps: int = 1
+    ) -> None:
+        """Note that a keyframe was encoded, for the reason that `due` gave or by itself.
+
+        Keyframes for lost pictures get `SHARE` of the bitrate: the next one waits until this one is paid for.
+        """
         self._last_ns = now_ns
+        self._rest_ns = round(size_bytes * 8 * NS_PER_S / (target_bps * SHARE))
         self._wanted.clear()
         if reason is not None:
             self.counts[reason] += 1
+
+    def _gap_ns(self, reason: KeyframeReason) -> int:
+        return max(_GAP_NS[reason], self._rest_ns if reason in ("lost", "slow") else 0)
 
 
 @dataclass

@@ -99,17 +99,23 @@ class RateControl:
                 self._cut(now_ns, self._estimate_bps * (1 - 0.5 * loss))
         elif loss < _LOSS_LOW:
             self._grow(now_ns, min(passed_ns / NS_PER_S, 2.0))
-        self._note_poor(now_ns)
+        if loss <= _LOSS_HIGH or self._estimate_bps >= self._options.least_bps:
+            self._poor_since_ns = None
+        elif self._poor_since_ns is None:
+            self._poor_since_ns = now_ns
 
     def remb(self, now_ns: int, bps: int) -> None:
         """Take in the receiver's estimated maximum bitrate."""
         self._remb_bps = float(bps)
         if bps < self._estimate_bps and bps < _IN_USE * self._sent.bps(now_ns):
             self._cut(now_ns, float(bps))
-        self._note_poor(now_ns)
 
     def hopeless(self, now_ns: int) -> bool:
-        """Whether the link has been worse than anything worth sending for ten seconds."""
+        """Whether for ten seconds the link has lost much even of the least worth sending.
+
+        A low estimate alone is no reason: where a machine is too busy, receivers see delays and blame the
+        link.
+        """
         return self._poor_since_ns is not None and now_ns - self._poor_since_ns >= _HOPELESS_NS
 
     def _cut(self, now_ns: int, bps: float) -> None:
@@ -123,9 +129,3 @@ class RateControl:
         proven = max(_ABOVE_SENT * self._sent.bps(now_ns), self._options.least_bps)
         allowed = min(grown, proven, self._remb_bps, float(self._options.most_bps))
         self._estimate_bps = max(self._estimate_bps, allowed)
-
-    def _note_poor(self, now_ns: int) -> None:
-        if self._estimate_bps >= self._options.least_bps:
-            self._poor_since_ns = None
-        elif self._poor_since_ns is None:
-            self._poor_since_ns = now_ns

@@ -105,7 +105,7 @@ class _FanOut:
         if subscription in self._subscriptions:
             self._subscriptions.remove(subscription)
 
-    def _waits(self, subscription: Subscription, reason: Literal["viewer", "slow"]) -> None:
+    def _waits(self, subscription: Subscription, reason: KeyframeReason) -> None:
         """React to a viewer that waits for a keyframe."""
 
     def _first_left(self, frame: EncodedFrame) -> None:
@@ -195,7 +195,7 @@ class VideoRendition(_FanOut):
 
         frame = await _finished(self._pool, work)
         if frame.keyframe:
-            self._keyframes.made(frame.encoded_ns, reason)
+            self._keyframes.made(frame.encoded_ns, reason, frame.size_bytes, target_bps)
         self._deliver(frame, began_ns)
         return frame
 
@@ -222,7 +222,7 @@ class VideoRendition(_FanOut):
         now = {"target_bps": self.target_bps, "viewers": self.viewers, "keyframes": counts}
         return RenditionStats(**{**vars(self._counters), **now})
 
-    def _waits(self, subscription: Subscription, reason: Literal["viewer", "slow"]) -> None:
+    def _waits(self, subscription: Subscription, reason: KeyframeReason) -> None:
         self._keyframes.request(reason)
 
     def _first_left(self, frame: EncodedFrame) -> None:

@@ -307,9 +307,7 @@ class RtpSender:
         if not isinstance(self._rendition, VideoRendition):
             return
         if packet.fmt in (rtp.RTCP_PSFB_PLI, rtp.RTCP_PSFB_FIR):
-            waits = self._subscription is not None and self._subscription.keyframe_waits
-            if not waits and not self._keyframe.answers(self._now_ns(), self.rtt_ns):
-                self._rendition.request_keyframe("lost")
+            self._picture_lost()
         elif packet.fmt == rtp.RTCP_PSFB_APP and self._congestion is not None:
             try:
                 bps, ssrcs = rtp.unpack_remb_fci(packet.fci)
@@ -318,6 +316,13 @@ class RtpSender:
             if self._ssrc in ssrcs:
                 self._congestion.rate.remb(self._now_ns(), bps)
                 self._follow()
+
+    def _picture_lost(self) -> None:
+        subscription = self._subscription
+        if subscription is None or subscription.keyframe_waits:
+            return
+        if not self._keyframe.answers(self._now_ns(), self.rtt_ns):
+            subscription.lost()
 
     def _follow(self) -> None:
         """Tell the rendition what this viewer's link carries, or give the viewer up."""

@@ -3,9 +3,9 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Literal
 
 from streaming.rtc.encoder import EncodedFrame
+from streaming.rtc.keyframes import KeyframeReason
 
 
 class SubscriptionClosed(Exception):
@@ -25,7 +25,7 @@ class Subscription:
         self,
         frames_max: int,
         bytes_max: int,
-        on_wait: Callable[["Subscription", Literal["viewer", "slow"]], None],
+        on_wait: Callable[["Subscription", KeyframeReason], None],
         on_close: Callable[["Subscription"], None],
     ) -> None:
         self.dropped = 0
@@ -72,6 +72,11 @@ class Subscription:
             self._skip()
             if self.active:
                 self._on_wait(self, "viewer")
+
+    def lost(self) -> None:
+        """Go on at a keyframe: the viewer cannot decode what comes before, and its link has better use."""
+        self._skip()
+        self._on_wait(self, "lost")
 
     def close(self) -> None:
         """Take no more frames; what waits is forgotten. May be called again."""

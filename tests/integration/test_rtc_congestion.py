@@ -55,6 +55,7 @@ class Seen:
         media_bytes, again_bytes: sent for the first time, and again.
         dropped: packets at the queue's end.
         keyframes: encoded.
+        hopeless: whether the viewer would have been given up.
     """
 
     complete_ns: list[int] = field(default_factory=list)
@@ -64,6 +65,7 @@ class Seen:
     again_bytes: int = 0
     dropped: int = 0
     keyframes: int = 0
+    hopeless: bool = False
 
     def freezes(self, after_s: float = 0) -> int:
         """Gaps longer than 190 ms between frames: the rule of getStats at 25 frames a second."""
@@ -89,6 +91,7 @@ class Call:
         self._sequence = 0
         self._waiting: list[tuple[int, int]] = []  # frame, bytes
         self._sending = False
+        self._skips = False
         self._estimator = RemoteBitrateEstimator()
         self._arrived: dict[int, set[int]] = {}
         self._whole: dict[int, int] = {}
@@ -122,11 +125,13 @@ class Call:
         size = round(self._used.rate.target_bps / 25 / 8 * self._rng.lognormal(-0.03, 0.25))
         if reason is not None:
             size = next(size for most, size in KEYFRAME_BYTES if self._used.rate.target_bps <= most)
-            self._keyframes.made(now_ns, reason)
+            self._keyframes.made(now_ns, reason, size, self._used.rate.target_bps)
             self._is_key.add(frame)
             self.seen.keyframes += 1
+            self._skips = False
         self._encoded_ns[frame] = now_ns
-        self._waiting.append((frame, size))
+        if not self._skips:
+            self._waiting.append((frame, size))
         if not self._sending:
             self._sending = True
             self._send(now_ns)
@@ -222,6 +227,8 @@ class Call:
         waits = any(frame in self._is_key for frame, _ in self._waiting)
         if not waits and not self._under_way.answers(now_ns, 2 * self.link.delay_ms * MS):
             self._keyframes.request("lost")
+            self._skips = True
+            del self._waiting[1:]
 
     def _nack(self, now_ns: int, sequence: int) -> None:
         def arrive(at_ns: int) -> None:
@@ -247,6 +254,7 @@ class Call:
 
     def _note(self, now_ns: int) -> None:
         self.seen.targets_bps.append(self._used.rate.estimate_bps)
+        self.seen.hopeless |= self._used.rate.hopeless(now_ns)
         self._at(now_ns + 100 * MS, self._note)
 
 
@@ -293,3 +301,11 @@ def test_a_link_too_narrow_for_anything_does_not_storm() -> None:
     seen = call(30, 150_000)
     assert seen.again_bytes < 0.4 * seen.media_bytes
     assert min(seen.targets_bps) < 300_000
+    assert seen.hopeless
+
+
+def test_a_link_for_little_more_than_the_least_is_kept() -> None:
+    seen = call(60, 450_000)
+    assert not seen.hopeless
+    assert seen.keyframes <= 6
+    assert len(seen.complete_ns) >= 60 * 25 * 0.9

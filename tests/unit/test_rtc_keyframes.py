@@ -60,3 +60,13 @@ def test_a_keyframe_under_way_answers_requests_until_it_could_have_been_decoded(
     assert answered == list(range(6000, 6130, 10))
     assert under_way.answers(6090 * MS, None)
     assert not under_way.answers(6100 * MS, None)
+
+
+def test_keyframes_for_what_was_lost_wait_until_the_last_one_is_paid_for() -> None:
+    limiter = KeyframeLimiter()
+    limiter.made(0, "viewer", size_bytes=18_000, target_bps=300_000)
+    limiter.request("lost")
+    assert limiter.due(1199 * MS) is None
+    assert limiter.due(1200 * MS) == "lost"
+    limiter.request("viewer")
+    assert limiter.due(150 * MS) == "viewer"

@@ -100,6 +100,15 @@ def test_a_link_that_carries_nothing_is_hopeless_after_ten_seconds() -> None:
     assert dead.control.hopeless(dead.now_ns)
 
 
+def test_a_low_estimate_without_loss_is_not_hopeless() -> None:
+    slow = link()
+    for _ in range(30):
+        slow.second(remb_bps=150_000)
+    assert slow.control.estimate_bps == 150_000
+    assert slow.control.target_bps == OPTIONS.least_bps
+    assert not slow.control.hopeless(slow.now_ns)
+
+
 def test_a_link_that_comes_back_is_not_given_up() -> None:
     poor = link()
     for _ in range(8):

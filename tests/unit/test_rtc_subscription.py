@@ -95,6 +95,17 @@ def test_a_paused_viewer_takes_nothing_and_asks_when_it_goes_on() -> None:
     assert drained(subscription) == [3]
 
 
+def test_one_that_lost_a_picture_goes_on_at_a_keyframe() -> None:
+    told = Told()
+    subscription = told.subscription()
+    subscription.put(frame(0, keyframe=True))
+    subscription.lost()
+    subscription.put(frame(1))
+    subscription.put(frame(2, keyframe=True))
+    assert drained(subscription) == [2]
+    assert told.waits == ["lost"]
+
+
 def test_closing_wakes_who_waits() -> None:
     told = Told()
     subscription = told.subscription()
