@@ -277,7 +277,8 @@ class Watch:
 
     Args:
         peer: the connection.
-        on_change: called on the event loop with the new state. May start a task that stops this watch.
+        on_change: called on the event loop with the new state. May start a task that stops this watch. If it
+            raises, that is logged and the watch ends.
         now_ns: the monotonic clock.
     """
 
@@ -295,6 +296,7 @@ class Watch:
         self._connect_by_ns = now_ns() + int(peer.options.gone_after_s * NS_PER_S)
         self._poll_s = min(0.25, peer.options.stalled_after_s / 8)
         self._task = asyncio.ensure_future(self._run())
+        self._task.add_done_callback(self._ended)
 
     async def stop(self) -> None:
         """Stop watching; may be called more than once, not from `on_change`."""
@@ -317,6 +319,10 @@ class Watch:
         finally:
             if pinging is not None:
                 pinging.cancel()
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            LOG.error("a peer is no longer watched", exc_info=error)
 
     def _state(self, now_ns: int) -> PeerState:
         connection = self._peer.connectionState

@@ -1,6 +1,7 @@
 """A publisher on loopback and what it sends, for tests."""
 
-from collections.abc import AsyncIterator
+import itertools
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -54,3 +55,21 @@ async def publishing(
     finally:
         await close_peer(sender)
         await publisher.close("the test is over")
+
+
+def steps(pictures: list[Seen]) -> list[int]:
+    """How far the counter in the picture moved from one to the next."""
+    numbers = [round((picture.luma - 32) / 3) for picture in pictures]
+    return [(b - a) % 64 for a, b in itertools.pairwise(numbers)]
+
+
+def lose(publisher: Publisher, drop: Callable[[bytes], bool]) -> None:
+    """Let datagrams for the publisher's connection get lost on the way."""
+    for agent in publisher._peer.connections():
+        take = agent.data_received
+
+        def maybe(data: bytes, component: int, take: Callable[[bytes, int], None] = take) -> None:
+            if not drop(data):
+                take(data, component)
+
+        agent.data_received = maybe  # type: ignore[method-assign]

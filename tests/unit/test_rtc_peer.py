@@ -314,6 +314,20 @@ def test_a_peer_that_sends_nothing_but_answers_stays_live() -> None:
     assert run(work()) == ["live"]
 
 
+def test_a_watcher_that_fails_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    def fail(state: PeerState) -> None:
+        raise KeyError(state)
+
+    async def work() -> None:
+        async with connected(Steps()) as (_, receiver):
+            watch = Watch(receiver, fail)
+            await until(watch._task.done)
+            await watch.stop()
+
+    run(work())
+    assert "no longer watched" in caplog.text
+
+
 def test_a_peer_that_closes_is_gone_at_once() -> None:
     async def work() -> float:
         async with connected(Steps()) as (sender, receiver):
