@@ -48,6 +48,7 @@ def test_an_hour_of_a_drifting_microphone_alone(ppm: float) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_an_hour_of_drift_leaves_sound_where_it_was_captured() -> None:
     """The camera drifts the other way; the network is uneven; memory does not grow."""
     simulation, ppm = Simulation(), 200.0
