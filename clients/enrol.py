@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -19,10 +20,13 @@ from clients.demo import footage
 from clients.options import needed_packages, now_iso
 from engine.actor.consent import ConsentRecord
 from engine.errors import InputError, LivedubError
+from streaming.server.threads import one_blas_thread
 
 STEPS = 60  # of adaptation, where the request names none: a minute or so on two cores
+NICENESS = 10
 SECONDS = 20.0  # of the video that is learned from
 _WORDS = {
+    "listen": ("Listening to the voice", 0.0, 0.05),
     "track": ("Following the face", 0.05, 0.2),
     "crop": ("Cutting out the mouth", 0.2, 0.25),
     "adapt": ("Learning the mouth", 0.25, 1.0),
@@ -71,10 +75,10 @@ def learn(order: Order, send: Send) -> Mapping[str, Any]:
         AssetError: a model is missing.
         BackendUnavailable: learning needs torch.
     """
-    with needed_packages():
-        from export.adapt import AdaptOptions, adapt
     even = order.video.with_name("even.mp4")
     prepared = footage.prepare(order.video, even, on_frame=_reading(send))
+    with needed_packages():
+        from export.adapt import AdaptOptions, adapt
     options = AdaptOptions(
         seconds=SECONDS,
         steps=STEPS if order.steps is None else order.steps,
@@ -100,16 +104,16 @@ def _reading(send: Send) -> Callable[[int], None]:
 
 
 class _Scale:
-    """Turns adaptation's (stage, done, total) into one bar, said at most once per percent."""
+    """Turns adaptation's (stage, done, total) into one bar that never falls, at most one line per percent."""
 
     def __init__(self, send: Send, frames: int) -> None:
-        self._send, self._frames, self._last = send, max(1, frames), -1
+        self._send, self._frames, self._last = send, max(1, frames), -1.0
 
     def __call__(self, stage: str, done: int, total: int | None) -> None:
-        text, low, high = _WORDS.get(stage, (stage, 0.0, 1.0))
+        text, low, high = _WORDS.get(stage, (stage, 0.0, 0.0))
         fraction = low + (high - low) * min(1.0, done / max(1, total or self._frames))
-        if int(100 * fraction) != self._last:
-            self._last = int(100 * fraction)
+        if fraction >= self._last + 0.01 or self._last < 0:
+            self._last = fraction
             self._send(_progress(stage, text, round(fraction, 3)))
 
 
@@ -121,6 +125,7 @@ def main() -> int:
     """Serve one order; lines go to the original stdout, what libraries print goes to stderr."""
     with os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", buffering=1) as lines:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+        _give_way()
         line = sys.stdin.readline()
         threading.Thread(target=_end_with_parent, daemon=True).start()
         try:
@@ -131,6 +136,14 @@ def main() -> int:
             return 2 if kind == "input" else 1
         _send(lines, {"event": "result", "report": report})
     return 0
+
+
+def _give_way() -> None:
+    """What is live comes first: one thread, and the least share of a core that is wanted elsewhere."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    one_blas_thread()
+    with suppress(AttributeError, OSError):  # not on Windows
+        os.nice(NICENESS)
 
 
 def _send(lines: TextIO, event: Mapping[str, Any]) -> None:
