@@ -40,6 +40,7 @@ async function start() {
     live = await (join ? joined(join) : created())
     byId('start').textContent = 'Stop'
     await listen()
+    readout.event('ladder', {level: 0})
     live.timer = setInterval(() => sample().catch(() => {}), 1000)
   } catch (error) {
     await stop()
@@ -106,12 +107,15 @@ async function listen() {
   live.viewed = await view(api, live.session, video)
   live.viewed.onlost = () => lost('viewed')
   live.voice ??= openVoice()
-  byId('dub-waiting').hidden = byId('badge').hidden = false
-  video.onplaying = () => {
+  byId('badge').hidden = false
+  byId('unmute').hidden = !video.muted
+  const shows = () => {
+    if (!live || video.readyState < HTMLMediaElement.HAVE_CURRENT_DATA) return
     byId('dub-waiting').hidden = true
     state('live')
   }
-  byId('unmute').hidden = !video.muted
+  video.onplaying = shows
+  shows()
 }
 
 function openVoice() {
