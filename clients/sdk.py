@@ -122,7 +122,7 @@ class Stream:
         self._numbers, self._utterances = itertools.count(), itertools.count(1)
         self._events: asyncio.Queue[Event | None] = asyncio.Queue(EVENTS_KEPT)
         self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
-        self._changed = asyncio.Condition()
+        self._changed, self._turn = asyncio.Condition(), asyncio.Lock()
         self._over: LivedubError | None = None
         self._interrupts = 0
 
@@ -142,9 +142,11 @@ class Stream:
         """
         number = next(self._utterances) if utterance is None else utterance
         before = self._interrupts
-        await self.send(samples, rate_hz, utterance=number)
-        if self._interrupts == before:
-            await self.end(number)
+        async with self._turn:  # utterances do not mix
+            if self._interrupts == before:
+                await self.send(samples, rate_hz, utterance=number)
+            if self._interrupts == before:
+                await self.end(number)
         return number
 
     async def send(self, samples: Samples, rate_hz: int, *, utterance: int | None = None) -> None:

@@ -110,7 +110,7 @@ async def running(app: web.Application) -> AsyncIterator[str]:
         if failure is not None:
             raise failure
     finally:
-        _cancel(server.tasks)
+        await server.sentences.close()
         await server.sessions.close()
         await runner.cleanup()
 

@@ -1,6 +1,5 @@
 """What every handler shares, and the one place where requests are let in and errors become answers."""
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -28,10 +27,12 @@ from streaming.server.limits import (
     AddressRates,
     TooLargeError,
     TooManyError,
+    TooSlowError,
     read_body,
 )
 from streaming.server.manager import SessionExistsError, SessionManager, UnknownSessionError
 from streaming.server.metrics import Metrics
+from streaming.server.speech import Sentences
 
 RETRY_AFTER_S = 5
 EXPOSED = "Location, ETag, Link, Retry-After, Accept-Post"
@@ -75,7 +76,7 @@ class Server:
         enrolments: new actors in the making, None where that is not offered.
         speak: text to speech, None where there is none.
         port: that is listened on; set once it is known.
-        tasks: that handlers left to run.
+        sentences: being fed into sessions.
     """
 
     config: ServerConfig
@@ -85,7 +86,7 @@ class Server:
     enrolments: Enrolments | None = None
     speak: Speak | None = None
     port: int = 0
-    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    sentences: Sentences = field(default_factory=Sentences)
     requests: AddressRates = field(init=False)
     offers: AddressRates = field(init=False)
     sockets: AddressCounts = field(init=False)
@@ -117,6 +118,7 @@ _STATUS: tuple[tuple[type[LivedubError], int], ...] = (  # the first that fits
     (UnknownSessionError, 404),
     (SessionExistsError, 409),
     (TooLargeError, 413),
+    (TooSlowError, 408),
     (InputError, 400),
     (BackendError, 503),
 )

@@ -1,5 +1,6 @@
 """How much a client may send, and how often. Bodies are cut off while they arrive, not after."""
 
+import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -13,6 +14,7 @@ MAX_JSON_BYTES = 64 * 2**10
 MAX_MESSAGE_BYTES = 2**20
 MAX_ADDRESSES = 4096
 BURST_S = 4.0
+BODY_LIMIT_S = 10.0
 
 
 class TooLargeError(InputError):
@@ -21,6 +23,10 @@ class TooLargeError(InputError):
 
 class TooManyError(CapacityError):
     """A client asks too often, or holds too much."""
+
+
+class TooSlowError(InputError):
+    """A body takes longer than its kind may."""
 
 
 class Bucket:
@@ -105,18 +111,23 @@ class AddressCounts:
             del self._held[address]
 
 
-async def read_body(request: web.Request, most_bytes: int) -> bytes:
+async def read_body(request: web.Request, most_bytes: int, limit_s: float = BODY_LIMIT_S) -> bytes:
     """Return the whole body.
 
     Raises:
         TooLargeError: it is larger; the rest is not read.
+        TooSlowError: it was not there in time.
     """
     refusal = f"the body is larger than {most_bytes >> 10} kB"
     if (request.content_length or 0) > most_bytes:
         raise TooLargeError(refusal)
     body = bytearray()
-    async for block in request.content.iter_any():
-        body += block
-        if len(body) > most_bytes:
-            raise TooLargeError(refusal)
+    try:
+        async with asyncio.timeout(limit_s):
+            async for block in request.content.iter_any():
+                body += block
+                if len(body) > most_bytes:
+                    raise TooLargeError(refusal)
+    except TimeoutError:
+        raise TooSlowError(f"the body was not here within {limit_s:.0f} s") from None
     return bytes(body)

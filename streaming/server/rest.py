@@ -21,7 +21,6 @@ from streaming.server.context import (
     server_of,
 )
 from streaming.server.manager import SessionLike, checked_name
-from streaming.server.speech import say
 from streaming.types import IdlePolicy, SessionOptions, VoiceSource
 
 LOOK_AHEADS_MS = (0, 60, 120, 240)
@@ -179,7 +178,7 @@ async def _speak(request: web.Request) -> web.Response:
     asked = await read_json(request, Sentence)
     session = server.sessions.get(name)
     samples, rate_hz = await server.speak.speak(asked.text, asked.voice)
-    utterance = say(server, session, samples, rate_hz)
+    utterance = server.sentences.say(session, samples, rate_hz)
     return json_response({"utterance": utterance, "duration_ms": 1000 * len(samples) // rate_hz}, 202)
 
 

@@ -1,6 +1,11 @@
+import asyncio
+from pathlib import Path
+
 import pytest
 
+from streaming.server import limits
 from streaming.server.limits import MAX_ADDRESSES, AddressCounts, AddressRates, Bucket, TooManyError
+from tests.support.live_sessions import Running, scene
 
 
 class Clock:
@@ -43,6 +48,20 @@ def test_a_flood_of_addresses_does_not_grow_memory() -> None:
     for number in range(MAX_ADDRESSES + 500):
         rates.check(str(number))
     assert len(rates) == MAX_ADDRESSES
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(tmp_path: Path) -> None:
+    async def scenario(server: Running) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.server.port)
+        head = "POST /v1/sessions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n{"
+        writer.write(head.encode())
+        assert b" 408 " in await reader.readline()
+        writer.close()
+        await writer.wait_closed()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(limits.read_body, "__defaults__", (0.1,))
+        scene(tmp_path, scenario)
 
 
 def test_counts_come_back() -> None:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from engine.errors import BackendError, InputError
 from streaming.server.config import Access, Rates, ServerConfig, Sessions
 from streaming.server.limits import MAX_JSON_BYTES
+from streaming.server.speech import MAX_WAITING
 from tests.support.live_sessions import OFFER, QUEUE_SAMPLES, Running, scene
 
 SECRET = "s" * 32
@@ -141,6 +142,24 @@ def test_typed_text_is_spoken_into_the_session_as_it_has_room(tmp_path: Path) ->
         assert status == 503
 
     scene(tmp_path, scenario, ServerConfig(limits=Rates(requests_per_s=1e6)), speak=Speech())
+
+
+def test_sentences_do_not_mix_and_do_not_pile_up(tmp_path: Path) -> None:
+    async def scenario(server: Running) -> None:
+        session = await server.session(name="show")
+        session.queued = QUEUE_SAMPLES
+        path, asked = "/v1/sessions/show/speak", {"text": "x", "voice": "de"}
+        answers = [await ask(server, "POST", path, asked) for _ in range(MAX_WAITING + 1)]
+        assert [status for status, _ in answers] == [202] * MAX_WAITING + [503]
+        while len(session.ended) < MAX_WAITING:
+            session.play(24_000)
+            await ask(server, "GET", "/healthz")
+        order = [said["utterance"] for _, said in answers[:-1]]
+        assert session.ended == order
+        assert [utterance for _, utterance in session.pieces] == [u for u in order for _ in range(2)]
+
+    rates = Rates(requests_per_s=1e6, offers_per_s=1e6)
+    scene(tmp_path, scenario, ServerConfig(limits=rates), speak=Speech())
 
 
 def test_a_server_without_speech_says_so(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -300,3 +301,35 @@ def test_other_pages_and_too_many_sockets_are_refused(tmp_path: Path) -> None:
             assert plain.status == 426
 
     scene(tmp_path, scenario, ServerConfig(server=Listen(), limits=Rates(per_address=1)))
+
+
+def test_two_hundred_connections_leave_nothing_behind(tmp_path: Path) -> None:
+    async def scenario(server: Running) -> None:
+        session = await server.session(name="show")
+        url = server.url + "/v1/stream/show"
+
+        async def visit(number: int) -> None:
+            async with server.client.ws_connect(url) as socket:
+                await receive(socket, "welcome")
+                await socket.send_bytes(packed("audio", data=pcm(8)))
+                if number % 2:  # some vanish
+                    assert socket._conn is not None
+                    assert socket._conn.transport is not None
+                    socket._conn.transport.abort()
+
+        async def quiet() -> tuple[int, int]:
+            while session._watchers or len(server.server.sockets):
+                async with server.client.get(server.url + "/healthz"):
+                    pass
+            return len(asyncio.all_tasks()), len(os.listdir("/proc/self/fd"))
+
+        for number in range(10):
+            await visit(number)
+        before = await quiet()
+        for number in range(200):
+            await visit(number)
+        after = await quiet()
+        assert after[0] <= before[0]
+        assert after[1] <= before[1] + 1
+
+    scene(tmp_path, scenario, ServerConfig(limits=Rates(requests_per_s=1e6)))
