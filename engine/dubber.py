@@ -21,6 +21,7 @@ from engine.expression.speech import SpeechToExpression
 from engine.face.crop import CropBox, crop_pose, follow
 from engine.face.fit import FaceState, Fitter
 from engine.face.model import LANDMARKS, FaceModel, Pose
+from engine.face.occlusion import CoverWatch
 from engine.face.presence import Presence, update
 from engine.image.resize import Square, read_square
 from engine.image.yuv import I420, Colour
@@ -28,7 +29,7 @@ from engine.render.again import moved, turned_little
 from engine.render.renderer import Rendered, Renderer
 
 Silence = Literal["closed", "source"]
-Shown = Literal["dubbed", "fading", "no face", "silence"]
+Shown = Literal["dubbed", "fading", "no face", "covered", "silence"]
 NOTHING_SHOWN = 1e-3
 
 
@@ -82,6 +83,15 @@ class _Waiting:
 
 
 @dataclass(frozen=True, slots=True)
+class _Crop:
+    """What is cut out of a frame around its head: where, the head's pose in it, the picture if any."""
+
+    square: Square
+    pose: Pose
+    source: U8 | None
+
+
+@dataclass(frozen=True, slots=True)
 class _Drawn:
     """The picture that the network drew last: for which head and mouth."""
 
@@ -118,6 +128,7 @@ class Dubber:
         keep_debug: bool = False,
     ) -> None:
         self._renderer, self._colour, self._silence, self._keep_debug = renderer, colour, silence, keep_debug
+        self._cover = CoverWatch(renderer.model, renderer.neutral)
         self._fitter = Fitter(renderer.model, actor.neutral[:LANDMARKS])
         if actor.style.shape != (STYLE_SIZE,):
             raise ActorPackError(f"the actor pack's style has {len(actor.style)} numbers, not {STYLE_SIZE}")
@@ -163,6 +174,7 @@ class Dubber:
             self._speech.forget_before(before_s)
         self._waiting.clear()
         self._box, self._drawn, self._presence = None, None, Presence()
+        self._cover.reset()
 
     def step(self, *, gain: float = 1.0, half: bool = False) -> DubbedFrame | None:
         """Dub the oldest waiting frame; None if there is none, or its sound has not come yet.
@@ -180,19 +192,28 @@ class Dubber:
         if self._speech is not None:
             self._speech.forget_before(frame.time_s)
         state = self._fit(frame)
-        self._presence = update(self._presence, state, cut=frame.cut)
         if state is None:
-            self._box, self._drawn = None, None
+            self._cover.miss()
+            self._box, self._drawn, self._presence = None, None, update(self._presence, None)
             return DubbedFrame(frame.image, frame.time_s, "no face", 0.0)
         self._box = follow(None if frame.cut else self._box, state.pose)
+        crop = self._crop(frame, self._box.square, state)
+        if crop.source is not None:
+            self._cover.look(crop.source, crop.pose, state, cut=frame.cut)
+        self._presence = update(self._presence, state, cut=frame.cut, covered=self._cover.covered)
         expression, level, shown = self._expression(frame, state)
         level *= gain
         if frame.cut or not half or level < NOTHING_SHOWN:
             self._drawn = None
         if level < NOTHING_SHOWN:
             return DubbedFrame(frame.image, frame.time_s, shown, 0.0)
-        debug = self._draw(frame, self._box, state, expression, level)
+        debug = self._draw(frame, crop, state, expression, level)
         return DubbedFrame(frame.image, frame.time_s, shown, level, debug)
+
+    def _crop(self, frame: _Waiting, square: Square, state: FaceState) -> _Crop:
+        size = self._renderer.size_px
+        source = read_square(frame.image, square, frame.colour, size)
+        return _Crop(square, crop_pose(state.pose, square, size), source)
 
     def _fit(self, frame: _Waiting) -> FaceState | None:
         try:
@@ -202,7 +223,8 @@ class Dubber:
 
     def _expression(self, frame: _Waiting, state: FaceState) -> tuple[F32, float, Shown]:
         level = self._presence.level
-        shown: Shown = "dubbed" if level == 1 else "fading" if level > 0 else "no face"
+        hidden: Shown = "covered" if self._cover.covered else "no face"
+        shown: Shown = "dubbed" if level == 1 else "fading" if level > 0 else hidden
         if self._speech is None:
             return state.expression, level, shown
         spoken = self._speech.at(frame.time_s)
@@ -212,13 +234,12 @@ class Dubber:
         return expression, level, shown
 
     def _draw(
-        self, frame: _Waiting, box: CropBox, state: FaceState, expression: F32, level: float
+        self, frame: _Waiting, crop: _Crop, state: FaceState, expression: F32, level: float
     ) -> DebugPictures | None:
-        image, square, size = frame.image, box.square, self._renderer.size_px
-        source = read_square(image, square, frame.colour, size)
+        image, square, pose, source = frame.image, crop.square, crop.pose, crop.source
         if source is None:
             return None
-        pose, neutral = crop_pose(state.pose, square, size), self._renderer.neutral
+        neutral, size = self._renderer.neutral, self._renderer.size_px
         last, self._drawn = self._drawn, None
         again = last is not None and turned_little(last.pose, pose)
         if again and last is not None:

@@ -28,8 +28,10 @@ def yaw_degrees(state: FaceState) -> float:
     return float(np.degrees(np.arctan2(abs(forward[0]), -forward[2])))
 
 
-def update(presence: Presence, state: FaceState | None, *, cut: bool = False) -> Presence:
-    """The next frame's presence; a cut, or no face, ends it at once."""
+def update(
+    presence: Presence, state: FaceState | None, *, cut: bool = False, covered: bool = False
+) -> Presence:
+    """The next frame's presence; a cut, or no face, ends it at once. A covered mouth is as no good face."""
     if state is None:
         return Presence(0.0, good=False)
     yaw, sure = yaw_degrees(state), state.confidence
@@ -37,5 +39,6 @@ def update(presence: Presence, state: FaceState | None, *, cut: bool = False) ->
         good = yaw < YAW_LIMIT and sure > CONFIDENCE_LIMIT
     else:
         good = yaw < YAW_RETURN and sure > CONFIDENCE_RETURN
+    good = good and not covered
     level = (1.0 if good else 0.0) if cut else presence.level + (FADE_IN if good else -FADE_OUT)
     return Presence(min(1.0, max(0.0, level)), good)

@@ -77,3 +77,15 @@ def test_level_stays_in_bounds_and_never_jumps() -> None:
     assert got.max() <= 1
     assert np.diff(got).max() <= FADE_IN
     assert -np.diff(got).min() <= FADE_OUT
+
+
+def test_a_covered_mouth_fades_out_and_in_like_a_bad_face() -> None:
+    presence, got = THERE, []
+    for covered in (True, True, True, False, False):
+        presence = update(presence, seen(), covered=covered)
+        got.append(presence.level)
+    assert got == [0.5, 0, 0, 0.25, 0.5]
+
+
+def test_a_cut_to_a_covered_mouth_shows_nothing() -> None:
+    assert update(THERE, seen(), cut=True, covered=True) == AWAY
