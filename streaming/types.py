@@ -22,7 +22,7 @@ PCM = NDArray[np.int16]
 """Mono sound, int16 [T]."""
 
 IdlePolicy = Literal["source", "closed"]
-"""What the mouth does while no dub has arrived: as filmed, or at rest."""
+"""While no dub speaks: the picture as filmed with its own sound, or the mouth at rest in silence."""
 
 
 VoiceSource = Literal["socket", "publisher"]

@@ -12,7 +12,7 @@ and at `next_wake_ns`, and does what the actions say, in order. Rules that hold 
 import math
 from collections import Counter, deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from streaming.core.actions import Action, Release, SetRung, Tell
 from streaming.core.clock import MediaClock, samples_of
@@ -20,6 +20,7 @@ from streaming.core.frames import Frame, FrameQueue, Stage
 from streaming.core.gate import Gate
 from streaming.core.intake import SoundIntake
 from streaming.core.ladder import Ladder, Rung
+from streaming.core.own_sound import OwnSound
 from streaming.core.playback import PlaybackLog
 from streaming.core.queued_sound import CAPACITY_SAMPLES
 from streaming.core.worker_side import WorkerSide
@@ -94,6 +95,8 @@ class SessionCore:
         self._intake = SoundIntake(budget_ns - look_ahead_ns - _WORK_RESERVE_NS)
         self._gate = Gate(self._frames, look_ahead_ns, budget_ns)
         self._worker = WorkerSide(samples_of(look_ahead_ns), ready=worker_ready)
+        heard = options.idle == "source" and options.voice == "socket"
+        self._own = OwnSound(options.original_delay_ms * _NS_PER_MS) if heard else None
         self._ladder = Ladder(now_ns)
         self._playback = PlaybackLog()
         self._clock: MediaClock | None = None
@@ -151,6 +154,15 @@ class SessionCore:
             self._first_dub_ns = now_ns
         self._told_credit = self._intake.push(now_ns, piece, utterance)
         return self._told_credit
+
+    def own(self, now_ns: int, piece: AudioIn) -> None:
+        """A piece of the picture's own sound, heard while no dub speaks, if the idle policy is "source".
+
+        Raises:
+            ProtocolError: a rate outside 8 to 48 kHz.
+        """
+        if self._own is not None and self._clock is not None:
+            self._own.push(self._clock, now_ns, piece)
 
     def end_utterance(self, now_ns: int, utterance: int | None = None) -> None:
         """No more comes of an utterance: what is queued of it plays out."""
@@ -331,6 +343,9 @@ class SessionCore:
         due_ns = self._gate.sound_due_ns()
         while due_ns is not None and due_ns <= now_ns:
             leave, spans = self._gate.leave_sound(now_ns)
+            if self._own is not None:
+                mixed = self._own.under(leave.samples, leave.position, speaking=bool(spans))
+                leave = replace(leave, samples=mixed)
             self._actions.append(leave)
             self._note_skew(leave.skew_ms)
             for span in spans:

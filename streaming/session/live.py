@@ -233,7 +233,7 @@ class LiveSession:
         self._tick()
 
     def _on_own_sound(self, piece: AudioIn) -> None:
-        """The picture's own sound is not heard: the dub speaks in its place."""
+        self._core.own(self._now_ns(), piece)
 
     def _programme_ended(self, error: LivedubError | None) -> None:
         self._end_soon(str(error) if error else "the programme ended")
