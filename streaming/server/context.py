@@ -19,6 +19,7 @@ from engine.errors import (
     LivedubError,
 )
 from streaming.server.auth import Gate, Grant, Role, bearer
+from streaming.server.collect import Collector
 from streaming.server.config import ServerConfig, is_loopback
 from streaming.server.enrol import Enrolments
 from streaming.server.limits import (
@@ -87,12 +88,14 @@ class Server:
     speak: Speak | None = None
     port: int = 0
     sentences: Sentences = field(default_factory=Sentences)
+    collector: Collector = field(init=False)
     requests: AddressRates = field(init=False)
     offers: AddressRates = field(init=False)
     sockets: AddressCounts = field(init=False)
 
     def __post_init__(self) -> None:
         limits = self.config.limits
+        self.collector = Collector(self.metrics)
         self.requests = AddressRates(limits.requests_per_s)
         self.offers = AddressRates(limits.offers_per_s)
         self.sockets = AddressCounts(limits.per_address)

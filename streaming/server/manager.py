@@ -112,7 +112,7 @@ class SessionLike(Protocol):
         """What happens from now on; every call is a watcher of its own. Ends with the session."""
 
     def snapshot(self) -> Mapping[str, object]:
-        """How it is now, as plain values."""
+        """How it is now, as plain values; `Collector` reads some of them."""
 
 
 Factory = Callable[[str, SessionOptions], SessionLike]

@@ -131,9 +131,9 @@ class Metrics:
         """Bytes that were sent again."""
         self._rtx.inc(size_bytes)
 
-    def keyframe(self, reason: str) -> None:
-        """A keyframe was made: "start", "pli", "join", "scene"."""
-        self._keyframes.labels(reason).inc()
+    def keyframe(self, reason: str, count: int = 1) -> None:
+        """Keyframes were made: "start", "pli", "join", "scene"."""
+        self._keyframes.labels(reason).inc(count)
 
     def bitrate(self, bits_per_s: float) -> None:
         """What the encoders aim at, together."""

@@ -202,7 +202,7 @@ async def _ready(request: web.Request) -> web.Response:
 async def _metrics(request: web.Request) -> web.Response:
     server = server_of(request)
     require(request, "admin")
-    server.metrics.sessions("running", len(server.sessions))
+    server.collector.read(server.sessions)
     return web.Response(
         body=server.metrics.exposition(), headers={"Content-Type": server.metrics.content_type}
     )
