@@ -1,6 +1,7 @@
 """`livedub serve`: the live side on this machine, with the browser page, typed text and new actors."""
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -38,6 +39,7 @@ from streaming.worker.pool import WorkerPool
 WEB = Path(__file__).resolve().parent / "web" / "live"
 ENROL_COMMAND = (sys.executable, "-m", "clients.enrol")
 SECRET_VARIABLE = "LIVEDUB_SECRET"
+LOOPBACK = ("127.0.0.1",)
 Say = Callable[[str], None]
 
 
@@ -162,8 +164,13 @@ async def live_server(
                 enrol_command=ENROL_COMMAND,
                 web_folder=web_folder,
             )
-            async with running(app) as url:
-                yield url
+            gc.collect()
+            gc.freeze()  # what is loaded stays: looking through it again and again stalls the loop for 50 ms
+            try:
+                async with running(app) as url:
+                    yield url
+            finally:
+                gc.unfreeze()
 
 
 class EspeakSpeech:
@@ -227,7 +234,7 @@ def _peers(config: ServerConfig) -> PeerOptions:
     stun = [address for address in config.ice.servers if address.startswith("stun:")]
     return PeerOptions(
         ice_servers=tuple(RTCIceServer(address) for address in stun),
-        addresses=config.ice.addresses or None,
+        addresses=config.ice.addresses or (LOOPBACK if is_loopback(config.server.host) else None),
     )
 
 

@@ -29,7 +29,7 @@ import typer
 from benchmarks.common import Settings
 from benchmarks.live import driver, histogram
 from benchmarks.live.analysis import Viewed, analyse
-from benchmarks.live.network import CASES, Case, Link, can_emulate
+from benchmarks.live.network import CASES, SERVER_ADDRESS, Case, Link, can_emulate
 from benchmarks.live.programme import RATE, make_programme, save
 from benchmarks.machine import describe_machine
 from benchmarks.schema import Clock, Report, Result, encode_report
@@ -113,7 +113,9 @@ def _measured(case: Case, setting: Setting) -> driver.Outcome:
         actors = folder / "actors"
         actors.mkdir()
         (actors / "actor.actor").symlink_to(setting.actor.resolve())
-        server, port = stack.enter_context(_server(near, actors))
+        config = folder / "livedub.toml"
+        config.write_text(f'[ice]\naddresses = ["{SERVER_ADDRESS}"]\n' if link else "")
+        server, port = stack.enter_context(_server(near, actors, config))
         socket = folder / "http"
         relay = [sys.executable, "-m", "benchmarks.live.relay", str(socket), str(port)]
         stack.enter_context(_process(_inside(near, relay)))
@@ -146,9 +148,12 @@ def _measured(case: Case, setting: Setting) -> driver.Outcome:
 
 
 @contextlib.contextmanager
-def _server(namespace: str | None, actors: Path) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
+def _server(
+    namespace: str | None, actors: Path, config: Path
+) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
     """`livedub serve` on a free port of its own loopback."""
-    command = [sys.executable, "-m", "clients.cli", "serve", "--port", "0", "--actors", str(actors)]
+    command = [sys.executable, "-m", "clients.cli", "serve", "--port", "0"]
+    command += ["--actors", str(actors), "--config", str(config)]
     with _process(_inside(namespace, command), stderr=subprocess.PIPE) as server:
         yield server, _port_of(server)
 

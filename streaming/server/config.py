@@ -144,7 +144,7 @@ class Ice(Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         servers: STUN and TURN addresses that clients are told of, "stun:stun.example.org:3478".
-        addresses: of this machine that media goes over; none: every one but loopback.
+        addresses: of this machine that media goes over; none: loopback if the server listens there, else all.
         private: let clients name addresses in loopback and private networks; None: if the server itself
             listens on one. A public server that did could be used to probe what stands behind it.
     """
