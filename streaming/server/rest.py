@@ -177,6 +177,8 @@ async def _speak(request: web.Request) -> web.Response:
         raise web.HTTPNotImplemented(reason="this server has no text-to-speech")
     asked = await read_json(request, Sentence)
     session = server.sessions.get(name)
+    if session.options.voice == "publisher":
+        raise InputError("the voice of this session comes with its picture: it cannot be typed")
     samples, rate_hz = await server.speak.speak(asked.text, asked.voice)
     utterance = server.sentences.say(session, samples, rate_hz)
     return json_response({"utterance": utterance, "duration_ms": 1000 * len(samples) // rate_hz}, 202)

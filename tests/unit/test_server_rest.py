@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,9 @@ def test_typed_text_is_spoken_into_the_session_as_it_has_room(tmp_path: Path) ->
         assert status == 400
         status, _ = await ask(server, "POST", "/v1/sessions/show/speak", {"text": "x", "voice": "broken"})
         assert status == 503
+        session.options = replace(session.options, voice="publisher")
+        status, _ = await ask(server, "POST", "/v1/sessions/show/speak", {"text": "x", "voice": "de"})
+        assert status == 400
 
     scene(tmp_path, scenario, ServerConfig(limits=Rates(requests_per_s=1e6)), speak=Speech())
 
