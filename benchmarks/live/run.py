@@ -152,7 +152,7 @@ def _server(
     namespace: str | None, actors: Path, config: Path
 ) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
     """`livedub serve` on a free port of its own loopback."""
-    command = [sys.executable, "-m", "clients.cli", "serve", "--port", "0"]
+    command = [sys.executable, "-c", "from clients.cli import main; main()", "serve", "--port", "0"]
     command += ["--actors", str(actors), "--config", str(config)]
     with _process(_inside(namespace, command), stderr=subprocess.PIPE) as server:
         yield server, _port_of(server)
