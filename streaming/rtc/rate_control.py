@@ -15,7 +15,7 @@ _LOSS_LOW, _LOSS_HIGH = 0.02, 0.10
 _GROWTH_PER_S, _WARY_GROWTH_PER_S = 1.08, 1.02
 _WARY_NS = 20 * NS_PER_S
 _ABOVE_SENT = 2.0  # a link that carries 1 Mbit/s proves nothing about 3
-_CUT_INTERVAL_NS = 300_000_000
+_LEAST_PACKETS = 20
 _IN_USE = 0.95  # a receiver that sees the link overused says 0.85 of what it gets, else rather more than that
 _DEEP_CUT = 0.95
 _HOPELESS_NS = 10 * NS_PER_S
@@ -72,7 +72,8 @@ class RateControl:
         self._estimate_bps = float(options.start_bps)
         self._remb_bps = float("inf")
         self._sent = RateMeter()
-        self._reported_ns = now_ns
+        self._decided_ns = now_ns
+        self._lost = self._expected = 0
         self._cut_ns: int | None = None
         self._poor_since_ns: int | None = None
 
@@ -90,13 +91,21 @@ class RateControl:
         """Count what was sent."""
         self._sent.add(now_ns, size_bytes)
 
-    def report(self, now_ns: int, loss: float) -> None:
-        """Take in a receiver report: share of packets lost since the last one, 0..1."""
-        passed_ns = now_ns - self._reported_ns
-        self._reported_ns = now_ns
+    def report(self, now_ns: int, lost: int, expected: int) -> None:
+        """Take in a receiver report: of `expected` packets since the last one, `lost` did not come.
+
+        Browsers send one with every request for a lost packet, so each speaks of few packets. They are summed
+        up over a second before anything follows from them.
+        """
+        self._lost += lost
+        self._expected += expected
+        passed_ns = now_ns - self._decided_ns
+        if passed_ns < NS_PER_S or self._expected < _LEAST_PACKETS:
+            return
+        loss = self._lost / self._expected
+        self._decided_ns, self._lost, self._expected = now_ns, 0, 0
         if loss > _LOSS_HIGH:
-            if self._cut_ns is None or now_ns - self._cut_ns >= _CUT_INTERVAL_NS:
-                self._cut(now_ns, self._estimate_bps * (1 - 0.5 * loss))
+            self._cut(now_ns, self._estimate_bps * (1 - 0.5 * loss))
         elif loss < _LOSS_LOW:
             self._grow(now_ns, min(passed_ns / NS_PER_S, 2.0))
         if loss <= _LOSS_HIGH or self._estimate_bps >= self._options.least_bps:

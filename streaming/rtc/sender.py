@@ -36,6 +36,7 @@ LOG = logging.getLogger(__name__)
 
 _REPORTS_KEPT = 16
 _RTT_WEIGHT = 0.15
+_SEQUENCE_HALF = 1 << 15
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,7 @@ class RtpSender:
         self._paused = False
         self._origin = secrets.randbits(32)
         self._sequence = secrets.randbits(15)
+        self._reported = self._sequence - 1  # by the receiver, as the last that came
         self._rtx_sequence = secrets.randbits(15)
         self._history = PacketHistory()
         self._keyframe = KeyframeUnderWay()
@@ -299,8 +301,10 @@ class RtpSender:
             old_ns = rtt_ns if self.rtt_ns is None else self.rtt_ns
             self.rtt_ns = round(old_ns + _RTT_WEIGHT * (rtt_ns - old_ns))
         self._loss = report.fraction_lost / 256
-        if self._congestion is not None:
-            self._congestion.rate.report(now_ns, self._loss)
+        expected = uint16_add(report.highest_sequence, -self._reported)
+        if expected < _SEQUENCE_HALF and self._congestion is not None:
+            self._reported = report.highest_sequence & 0xFFFF
+            self._congestion.rate.report(now_ns, round(self._loss * expected), expected)
             self._follow()
 
     def _take_feedback(self, packet: rtp.RtcpPsfbPacket) -> None:

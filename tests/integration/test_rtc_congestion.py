@@ -244,10 +244,11 @@ class Call:
         self._feed_back(now_ns, arrive)
 
     def _report(self, now_ns: int) -> None:
-        loss = 1 - self._got / self._expected if self._expected else 0.0
+        """As often as browsers do that see losses."""
+        lost, expected = self._expected - self._got, self._expected
         self._got = self._expected = 0
-        self._feed_back(now_ns, lambda at_ns: self._used.rate.report(at_ns, loss))
-        self._at(now_ns + NS_PER_S, self._report)
+        self._feed_back(now_ns, lambda at_ns: self._used.rate.report(at_ns, lost, expected))
+        self._at(now_ns + 100 * MS, self._report)
 
     def _feed_back(self, now_ns: int, action: Callable[[int], None]) -> None:
         self._at(now_ns + self.link.delay_ms * MS, action)

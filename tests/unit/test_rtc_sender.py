@@ -105,14 +105,14 @@ class Bench:
     async def receive(self, packet: rtp.AnyRtcpPacket) -> None:
         await self.sender._handle_rtcp_packet(packet)
 
-    async def report(self, *, loss: float = 0.0, delay_ms: int | None = None) -> None:
-        """Send a receiver report; with a delay, answering the last sender report."""
+    async def report(self, *, loss: float = 0.0, delay_ms: int | None = None, packets: int = 0) -> None:
+        """Send a receiver report up to `packets` after the last; with a delay, answers a sender report."""
         last = self.wire.reports()[-1].sender_info.ntp_timestamp if delay_ms is not None else 0
         info = rtp.RtcpReceiverInfo(
             ssrc=self.sender._ssrc,
             fraction_lost=round(loss * 256),
             packets_lost=0,
-            highest_sequence=0,
+            highest_sequence=(self.wire.rtp[-1].sequence_number + packets) % 65_536,
             jitter=0,
             lsr=(last >> 16) & 0xFFFFFFFF,
             dlsr=(delay_ms or 0) * 65536 // 1000,
@@ -243,8 +243,7 @@ def test_a_hopeless_viewer_is_given_up() -> None:
         await bench.push(0)
         for second in range(40):
             bench.now_ns += NS
-            await bench.push((second + 1) * 1920)
-            await bench.report(loss=0.9)
+            await bench.report(loss=0.9, packets=30 * (second + 1))
             if bench.ended:
                 break
         assert bench.ended == [True]
