@@ -15,7 +15,7 @@ SHARE = 0.4
 _GAP_NS: dict[KeyframeReason, int] = {
     "viewer": 100_000_000,  # someone is looking at nothing
     "lost": 500_000_000,
-    "slow": 1_000_000_000,
+    "slow": 3_000_000_000,  # the others pay for it
     "asked": 0,
 }
 

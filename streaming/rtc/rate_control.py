@@ -130,7 +130,7 @@ class RateControl:
     def _cut(self, now_ns: int, bps: float) -> None:
         if bps < _DEEP_CUT * self._estimate_bps:
             self._cut_ns = now_ns
-        self._estimate_bps = max(bps, self._options.least_bps / 2)
+        self._estimate_bps = max(bps, 0.9 * self._options.least_bps)
 
     def _grow(self, now_ns: int, seconds: float) -> None:
         wary = self._cut_ns is not None and now_ns - self._cut_ns < _WARY_NS

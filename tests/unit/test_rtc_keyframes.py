@@ -28,7 +28,7 @@ def test_nothing_is_due_unasked() -> None:
 
 @pytest.mark.parametrize("reason", ["viewer", "lost", "slow", "asked"])
 def test_a_request_long_after_the_last_is_granted_at_once(reason: KeyframeReason) -> None:
-    assert run({2010: reason}) == [(2040, reason)]
+    assert run({4010: reason}, seconds=6) == [(4040, reason)]
 
 
 def test_a_storm_of_losses_gives_two_keyframes_a_second() -> None:

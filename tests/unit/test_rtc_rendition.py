@@ -146,7 +146,7 @@ def test_a_viewer_that_does_not_read_holds_nobody_and_little_memory(pool: Thread
         tracemalloc.stop()
         assert got == 200
         assert grown < 3 * VIDEO_QUEUE_BYTES
-        assert video.stats().keyframes["slow"] >= 1
+        assert asleep.dropped > 100
 
     with_video(pool, test)
 
