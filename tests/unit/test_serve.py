@@ -82,7 +82,8 @@ def test_media_goes_where_the_operator_says() -> None:
     peers = serve._peers(config)
     assert [server.urls for server in peers.ice_servers] == [stun]
     assert peers.addresses == ("192.0.2.1",)
-    assert serve._peers(ServerConfig()).addresses is None
+    assert serve._peers(ServerConfig()).addresses == ("127.0.0.1",)
+    assert serve._peers(ServerConfig(server=Listen(host="0.0.0.0"))).addresses is None
 
 
 @pytest.mark.parametrize(
