@@ -25,6 +25,7 @@ class Connections:
         self._offers, self._peers, self._on_change = offers, peers, on_change
         self._open: dict[str, Viewer | Publisher] = {}
         self._publisher: Publisher | None = None
+        self._retransmitted_before = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
@@ -34,6 +35,12 @@ class Connections:
     def viewers(self) -> int:
         """How many watch."""
         return sum(isinstance(one, Viewer) for one in self._open.values())
+
+    @property
+    def retransmitted_bytes(self) -> int:
+        """Sent again to viewers, also to those that are gone."""
+        now = sum(_retransmitted(one) for one in self._open.values() if isinstance(one, Viewer))
+        return self._retransmitted_before + now
 
     async def publish(
         self, sdp: str, on_video: Callable[[VideoIn], None], on_audio: Callable[[AudioIn], None]
@@ -87,6 +94,8 @@ class Connections:
     async def _forget(self, connection: Viewer | Publisher) -> None:
         await connection.closed.wait()
         del self._open[connection.resource]
+        if isinstance(connection, Viewer):
+            self._retransmitted_before += _retransmitted(connection)
         if self._publisher is connection:
             self._publisher = None
         self._on_change()
@@ -95,3 +104,8 @@ class Connections:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _retransmitted(viewer: Viewer) -> int:
+    stats = viewer.stats()
+    return sum(sent.retransmitted_bytes for sent in (stats.video, stats.audio) if sent is not None)

@@ -82,7 +82,7 @@ class LiveSession:
         self._programme: ProgrammeSource | None = None
         self._passages: dict[int, Passage] = {}  # by picture
         self._timer: asyncio.TimerHandle | None = None
-        self._rung, self._ticking = Rung.FULL, False
+        self._rung, self._ticking, self._started = Rung.FULL, False, False
         self._ending: asyncio.Future[None] | None = None
         self._interrupted_ns: int | None = None
         self._shown = ""
@@ -103,6 +103,7 @@ class LiveSession:
             address = allowed(self.options.programme, folders=folders, hosts=hosts)
         await self._dubbing.start(self._pictures.ring)
         self._resources.reporter.ladder(None, int(self._rung))
+        self._started = True
         if address is not None:
             self._programme = ProgrammeSource(
                 address, self._on_video, self._on_own_sound, self._programme_ended, loop=True
@@ -209,6 +210,7 @@ class LiveSession:
             "video": asdict(self._output.video.stats()),
             "audio": asdict(self._output.audio.stats()),
             "viewers": self._connections.viewers,
+            "rtx_bytes": self._connections.retransmitted_bytes,
         }
 
     # what comes in
@@ -357,5 +359,6 @@ class LiveSession:
         await self._dubbing.close()
         self._pictures.close()
         self._watchers.end()
-        self._resources.reporter.ladder(int(self._rung), None)
+        if self._started:
+            self._resources.reporter.ladder(int(self._rung), None)
         self.closed.set()
