@@ -22,7 +22,8 @@ from streaming.types import MEDIA_RATE_HZ
 from streaming.worker.slots import SlotPictures, write
 from streaming.worker.wire import Done, Frame, Rung
 
-KEPT_SOUND_S = 20.0  # where no video comes for long, what it may be late by
+MOST_SOUND_S = 10.0  # beyond the newest frame, where no video comes for long
+KEPT_SOUND_S = 5.0  # of it, for a frame that is late
 LEAVE, RETURN = 0.5, 0.25  # per frame: how the dub fades when a worker is told to do nothing, and back
 
 
@@ -71,7 +72,7 @@ class Stage:
         """Take the dub's next samples, float32 [T], 16 kHz."""
         self._dubber.push_audio(samples)
         self._heard_s += len(samples) / AUDIO_RATE_HZ
-        if not self._tracked and not self._new and self._heard_s > self._seen_s + 2 * KEPT_SOUND_S:
+        if not self._tracked and not self._new and self._heard_s > self._seen_s + MOST_SOUND_S:
             self._seen_s = self._heard_s - KEPT_SOUND_S
             self._dubber.drop_video(self._seen_s)
 
@@ -157,7 +158,8 @@ class Stage:
         held = (self._tracked or self._new).popleft()
         if not self._tracked:
             self._tracker.reset()
-            self._dubber.drop_video(self._stream_time_s(held.frame.time_s))
+            self._seen_s = self._stream_time_s(held.frame.time_s)
+            self._dubber.drop_video(self._seen_s)
         write(self._pictures.source[held.frame.slot], into=self._pictures.dub[held.frame.slot])
         return self._left_out(held, "passed")
 
