@@ -131,6 +131,10 @@ def audio(
     ctx: typer.Context,
     data: Data,
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE.onnx", help="What to write.")],
+    speech: Annotated[
+        Path | None,
+        typer.Option(metavar="SET.safetensors", help="Synthetic speech to learn from too."),
+    ] = None,
     steps: Steps = None,
     seed: Seed = 0,
     json: Json = None,
@@ -138,10 +142,12 @@ def audio(
 ) -> None:
     """Learn which mouth belongs to which sound."""
     check_files(data, out, ".onnx", json)
+    if speech is not None and not speech.is_file():
+        raise InputError(f"--speech {speech}: there is no such file")
     with needed_packages():
         from export.jobs_audio import train_audio
     with console_of(ctx).progress() as on_progress:
-        report = train_audio(data, out, steps=steps, seed=seed, on_progress=on_progress)
+        report = train_audio(data, out, speech=speech, steps=steps, seed=seed, on_progress=on_progress)
     give(ctx, f"{out} is written", report, json)
 
 

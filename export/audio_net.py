@@ -15,9 +15,10 @@ from export.speech_front import FAST_FEATURES, MEMORY, SLOW_FEATURES, SpeechFron
 
 HIDDEN, STEM, KERNEL = 192, 128, 5
 DROPOUT = 0.3
+SHARPNESS, REST_CM = 4.0, -0.05  # of closures by their sounds; how far open shut lips are
 HISTORY = KERNEL - 2  # what a stride-2 convolution of width 5 remembers between steps
 
-State = tuple[Tensor, Tensor, Tensor, Tensor]
+State = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 class AudioNet(nn.Module):
@@ -31,6 +32,10 @@ class AudioNet(nn.Module):
     offset: Tensor
     gain: Tensor
     scale: Tensor
+    opening: Tensor
+    closing: Tensor
+    doubt: Tensor
+    lead: Tensor
     fast_offset: Tensor
     fast_gain: Tensor
     slow_offset: Tensor
@@ -46,21 +51,27 @@ class AudioNet(nn.Module):
         self.condition = nn.Linear(STYLE_SIZE, HIDDEN, bias=False)
         self.gru = nn.GRU(HIDDEN, HIDDEN, 2, batch_first=True, dropout=DROPOUT)
         self.out = nn.Linear(HIDDEN, expressions * len(LOOK_AHEADS_MS))
+        self.shut = nn.Linear(HIDDEN, len(LOOK_AHEADS_MS))
         self.stretch = nn.Linear(STYLE_SIZE, expressions, bias=False)
         nn.init.zeros_(self.stretch.weight)
         for name, size in {"": bands, "fast_": FAST_FEATURES, "slow_": SLOW_FEATURES}.items():
             self.register_buffer(f"{name}offset", torch.zeros(size))
             self.register_buffer(f"{name}gain", torch.ones(size))
         self.register_buffer("scale", torch.ones(expressions))
+        self.register_buffer("opening", torch.zeros(expressions))
+        self.register_buffer("closing", torch.zeros(expressions))
+        self.register_buffer("doubt", torch.zeros(len(LOOK_AHEADS_MS)))
+        self.register_buffer("lead", torch.zeros(len(LOOK_AHEADS_MS)))
 
     def initial_state(self, batch: int) -> State:
-        """Silence: histories [B, 3, 80] (log-mels), [B, 3, 128], [B, 9024] and the recurrent [B, 2, 192]."""
+        """Silence: histories [B, 3, 80] (log-mels), [B, 3, 128], [B, 9024], recurrent [B, 2, 192], [B, E]."""
         quiet = self.offset.new_zeros(batch, HISTORY, self.first.in_channels) + SILENCE
         return (
             quiet,
             quiet.new_zeros(batch, HISTORY, STEM),
             quiet.new_zeros(batch, MEMORY),
             quiet.new_zeros(batch, 2, HIDDEN),
+            quiet.new_zeros(batch, len(self.scale)),
         )
 
     def forward(
@@ -72,7 +83,8 @@ class AudioNet(nn.Module):
         stem_history: Tensor,
         front_history: Tensor,
         memory: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        said: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
         """One or more steps.
 
         Args:
@@ -83,19 +95,22 @@ class AudioNet(nn.Module):
             stem_history: [B, 3, 128].
             front_history: [B, 9024].
             memory: [B, 2, 192].
+            said: [B, E], the answer of the step before, before it was moved on and its lips were shut.
 
         Returns:
-            Expressions [B, n, E] and the four states after the last step.
+            Expressions [B, n, E] and the five states after the last step.
         """
         heard = torch.cat([mel_history, mels], 1)
         fast, slow, next_front = self.front(heard[:, 1:], front_history)
-        answers, next_stem, memory = self.answers(heard, fast, slow, style, stem_history, memory)
+        answers, logits, next_stem, memory = self.answers(heard, fast, slow, style, stem_history, memory)
         chosen = (answers * code[:, :, None, None]).sum(1)
-        return chosen, heard[:, -HISTORY:], next_stem, next_front, memory
+        moved = self.moved_on(chosen, code, said)
+        shut = self.closed(moved, (logits * code[..., None]).sum(1), code @ self.doubt)
+        return shut, heard[:, -HISTORY:], next_stem, next_front, memory, chosen[:, -1]
 
     def answers(
         self, heard: Tensor, fast: Tensor, slow: Tensor, style: Tensor, stem_history: Tensor, memory: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """What each look-ahead says, from the front end's features on.
 
         Args:
@@ -107,7 +122,8 @@ class AudioNet(nn.Module):
             memory: [B, 2, 192].
 
         Returns:
-            Expressions [B, 4, n, E], the next stem history and the next memory.
+            Expressions [B, 4, n, E], logits [B, 4, n] of p, b, m and their kin, the next stem history and the
+            next memory.
         """
         x = F.gelu(self.first(((heard - self.offset) * self.gain).transpose(1, 2))).transpose(1, 2)
         x = torch.cat([stem_history, x], 1)
@@ -119,4 +135,28 @@ class AudioNet(nn.Module):
         y, memory = self.gru(F.dropout(y, 0.1, self.training), memory.transpose(0, 1).contiguous())
         answers = self.out(y).unflatten(2, (len(LOOK_AHEADS_MS), -1)).transpose(1, 2)
         stretch = 1 + self.stretch(style)[:, None, None]
-        return answers * stretch * self.scale, next_stem, memory.transpose(0, 1)
+        logits = self.shut(y).transpose(1, 2)
+        return answers * stretch * self.scale, logits, next_stem, memory.transpose(0, 1)
+
+    def moved_on(self, chosen: Tensor, code: Tensor, said: Tensor) -> Tensor:
+        """Expressions [B, n, E] moved on the way they go: who has heard little is late.
+
+        Args:
+            chosen: of one look-ahead, [B, n, E].
+            code: [B, 4], one-hot look-ahead.
+            said: [B, E], the answer before.
+        """
+        before = torch.cat([said[:, None], chosen[:, :-1]], 1)
+        return chosen + (code @ self.lead)[:, None, None] * (chosen - before)
+
+    def closed(self, chosen: Tensor, logits: Tensor, doubt: Tensor) -> Tensor:
+        """Expressions [B, n, E] with the lips shut as surely as a sound is heard that shuts them.
+
+        Args:
+            chosen: of one look-ahead, [B, n, E].
+            logits: of p, b, m and their kin, [B, n].
+            doubt: [B], logits above which lips are shut.
+        """
+        sure = torch.sigmoid(SHARPNESS * (logits - doubt[:, None]))
+        open_by = F.relu(chosen @ self.opening - REST_CM)
+        return chosen - (sure * open_by)[..., None] * self.closing

@@ -28,6 +28,7 @@ STATES = {
     "stem_history": (3, 128),
     "front_history": (9024,),
     "memory": (2, 192),
+    "said": (16,),
 }
 
 

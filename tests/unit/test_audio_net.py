@@ -55,7 +55,7 @@ def test_steps_are_the_whole(net: AudioNet) -> None:
     with torch.no_grad():
         for start in range(0, 4 * STEPS, 4):
             y, *rest = net(mels()[:, start : start + 4], code(120), torch.zeros(2, STYLE_SIZE), *state)
-            state = (rest[0], rest[1], rest[2], rest[3])
+            state = (rest[0], rest[1], rest[2], rest[3], rest[4])
             parts.append(y)
     torch.testing.assert_close(torch.cat(parts, 1), whole(net), atol=1e-5, rtol=1e-5)
 
@@ -70,7 +70,7 @@ def test_look_ahead_is_told(net: AudioNet) -> None:
 
 
 def test_all_answers_are_there_at_once(net: AudioNet) -> None:
-    mel_history, stem_history, front_history, memory = net.initial_state(2)
+    mel_history, stem_history, front_history, memory, _ = net.initial_state(2)
     heard = torch.cat([mel_history, mels()], 1)
     with torch.no_grad():
         fast, slow, _ = net.front(heard[:, 1:], front_history)
