@@ -4,7 +4,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -84,6 +84,25 @@ class Viewer:
         options: PeerOptions,
     ) -> str:
         """Connect, and return the answer; raises OfferError with everything closed."""
+        asked = {kind: r for kind, r in renditions.items() if f"\nm={kind} " in offer_sdp}
+        peer = self._open(renditions, asked, options)
+        try:
+            answer = await negotiate(peer, offer_sdp)
+            if not self._sends():
+                raise OfferError("the offer must ask to receive video or audio (recvonly)")
+        except BaseException:
+            await self._give_up()
+            raise
+        self._watch = Watch(peer, self._changed, self._now_ns)
+        return answer
+
+    def _open(
+        self,
+        renditions: Mapping[str, VideoRendition | AudioRendition],
+        kinds: Iterable[str],
+        options: PeerOptions,
+    ) -> Peer:
+        """Return the connection, with a sender for each of the kinds."""
 
         def make_sender(source: MediaStreamTrack | str, transport: RTCDtlsTransport) -> RtpSender:
             kind = source if isinstance(source, str) else source.kind
@@ -94,20 +113,20 @@ class Viewer:
             return sender
 
         peer = self._peer = open_peer(options, make_sender=make_sender)
-        for kind in renditions:
-            if f"\nm={kind} " in offer_sdp:
-                transceiver = peer.addTransceiver(kind, direction="sendonly")
-                transceiver.setCodecPreferences(_codecs(kind))
-        try:
-            answer = await negotiate(peer, offer_sdp)
-            if not any(t.currentDirection == "sendonly" for t in peer.getTransceivers()):
-                raise OfferError("the offer must ask to receive video or audio (recvonly)")
-        except BaseException:
-            await close_peer(peer)
-            self.closed.set()
-            raise
-        self._watch = Watch(peer, self._changed, self._now_ns)
-        return answer
+        for kind in kinds:
+            transceiver = peer.addTransceiver(kind, direction="sendonly")
+            transceiver.setCodecPreferences(_codecs(kind))
+        return peer
+
+    def _sends(self) -> bool:
+        """Whether anything was agreed on that is sent."""
+        agreed = self._peer.getTransceivers() if self._peer is not None else []
+        return any(transceiver.currentDirection == "sendonly" for transceiver in agreed)
+
+    async def _give_up(self) -> None:
+        if self._peer is not None:
+            await close_peer(self._peer)
+        self.closed.set()
 
     def _changed(self, state: PeerState) -> None:
         for sender in self._senders:
