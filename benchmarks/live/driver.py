@@ -42,8 +42,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
         server_pid: whose CPU, and whose children's, is counted.
     """
 
-    socket: Path
-    programme: Path
+    socket: str
+    programme: str
     session: dict[str, Any]
     seconds: float
     server_pid: int
@@ -75,8 +75,8 @@ async def measure(order: Order) -> Outcome:
     Raises:
         LivedubError: the server refused, or the browser never reported.
     """
-    programme = load(order.programme)
-    async with ClientSession(connector=UnixConnector(str(order.socket)), timeout=ClientTimeout(60)) as http:
+    programme = load(Path(order.programme))
+    async with ClientSession(connector=UnixConnector(order.socket), timeout=ClientTimeout(60)) as http:
         session = await _json(http, "post", "/v1/sessions", order.session)
         pace = Pace()
         tracks = [EncodedVideo(programme.pictures, RATE, pace), PlainSound(programme.voice, pace)]

@@ -10,6 +10,7 @@ the dub's sound coming in to the first packet of the picture with its mouth, by 
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -112,7 +113,7 @@ def _measured(case: Case, setting: Setting) -> driver.Outcome:
         near, far = (link.server, link.viewer) if link else (None, None)
         actors = folder / "actors"
         actors.mkdir()
-        (actors / "actor.actor").symlink_to(setting.actor.resolve())
+        shutil.copyfile(setting.actor, actors / "actor.actor")
         config = folder / "livedub.toml"
         config.write_text(f'[ice]\naddresses = ["{SERVER_ADDRESS}"]\n' if link else "")
         server, port = stack.enter_context(_server(near, actors, config))
@@ -120,8 +121,8 @@ def _measured(case: Case, setting: Setting) -> driver.Outcome:
         relay = [sys.executable, "-m", "benchmarks.live.relay", str(socket), str(port)]
         stack.enter_context(_process(_inside(near, relay)))
         order = driver.Order(
-            socket=socket,
-            programme=setting.programme,
+            socket=str(socket),
+            programme=str(setting.programme),
             session={
                 "actor": "actor",
                 "voice": "publisher",
