@@ -18,7 +18,7 @@ from engine.errors import ActorPackError, NoFaceError
 from engine.expression.audio import LOOK_AHEADS_MS, STYLE_SIZE, AudioToExpression
 from engine.expression.manner import EXTRA, Manner
 from engine.expression.speech import SpeechToExpression
-from engine.face.crop import CropBox, crop_pose, follow
+from engine.face.crop import CropBox, crop_pose, follow, jumped
 from engine.face.fit import FaceState, Fitter
 from engine.face.model import LANDMARKS, FaceModel, Pose
 from engine.face.occlusion import CoverWatch
@@ -196,7 +196,9 @@ class Dubber:
             self._cover.miss()
             self._box, self._drawn, self._presence = None, None, update(self._presence, None)
             return DubbedFrame(frame.image, frame.time_s, "no face", 0.0)
-        self._box = follow(None if frame.cut else self._box, state.pose)
+        before, self._box = self._box, follow(None if frame.cut else self._box, state.pose)
+        if before is not None and not frame.cut and jumped(before, self._box):
+            self._presence = Presence()  # it may be somebody else
         crop = self._crop(frame, self._box.square, state)
         if crop.source is not None:
             self._cover.look(crop.source, crop.pose, state, cut=frame.cut)

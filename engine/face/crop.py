@@ -55,6 +55,13 @@ def follow(previous: CropBox | None, pose: Pose) -> CropBox:
     )
 
 
+def jumped(before: CropBox, after: CropBox) -> bool:
+    """Whether the box moved at once, as no head does between two frames."""
+    x, y = after.centre_x_px - before.centre_x_px, after.centre_y_px - before.centre_y_px
+    away = max(abs(x), abs(y), abs(after.side_px - before.side_px))
+    return away > JUMP / 2 * before.side_px
+
+
 def _pull(held: float, wanted: float, slack: float) -> float:
     excess = wanted - held
     if abs(excess) <= slack:

@@ -14,7 +14,8 @@ What a frame gives:
   were seen, only one near the lost one's place and of its size is taken, for `MEMORY_FRAMES` frames;
   afterwards the first rule chooses.
 * Every `VERIFY_FRAMES` frames the detector looks at the region again; three looks in a row that show no
-  face end the track, so that it does not stay on something that is not a face.
+  face end the track, so that it does not stay on something that is not a face. It then also looks who else
+  has come into the picture: they are not to be taken for this face once it is lost.
 """
 
 import io
@@ -75,7 +76,7 @@ class TrackerState:
         region: of the face being followed; None if there is none.
         lost: the region of a face that was lost without a cut; None otherwise.
         lost_frames: how long ago that was.
-        rivals: other faces were seen when this one was chosen or last searched for.
+        rivals: other faces were seen when this one was chosen, last searched for or last verified.
         unverified_frames: since the detector last saw the face.
         failures: looks of the detector in a row that showed no face.
         thumbnail: float32 [36, 64, 3] 0..1 of the last frame; None before the first.
@@ -185,6 +186,8 @@ class FaceTracker:
         """The result and the state after a frame with the followed face, the detector's look included."""
         region = found.region()
         unverified, failures = state.unverified_frames + 1, state.failures
+        if unverified >= VERIFY_FRAMES:
+            state = replace(state, rivals=len(self._detector.detect(rgb)) > 1)
         if unverified >= VERIFY_FRAMES or failures:
             failures = 0 if self._detector.confirm(rgb, region) else failures + 1
             unverified = 0

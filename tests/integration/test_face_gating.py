@@ -12,7 +12,7 @@ from engine.face.landmarks import COUNT
 from engine.face.model import LIPS, load_face_model
 from engine.face.occlusion import CoverWatch
 from engine.face.track import to_rgb
-from engine.face.tracker import FaceTracker
+from engine.face.tracker import VERIFY_FRAMES, FaceTracker
 from engine.image.resize import read_square
 from engine.image.yuv import Colour, rgb_to_i420
 from engine.media import open_video
@@ -81,7 +81,7 @@ def test_a_thing_before_the_mouth_shows_the_source_within_two_frames(
 def test_somebody_beside_or_behind_is_never_drawn_on(renderer: Renderer) -> None:
     """Another, smaller face comes, and stays when the first one leaves: it is not the first one's place."""
     camera, here, other = Camera(renderer), (200, 250, 0.9, False), (700, 250, 0.7, True)
-    for faces in (6 * [(here,)], 8 * [(here, other)]):
+    for faces in (6 * [(here,)], VERIFY_FRAMES * [(here, other)]):
         for both in faces:
             frame = camera.sees(faces_picture(*both, width=960, height=540))
             assert camera.changed[:, 500:].sum() == 0

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.face.crop import CENTRE_CM, SIDE_CM, CropBox, crop_pose, follow, to_crop
+from engine.face.crop import CENTRE_CM, SIDE_CM, CropBox, crop_pose, follow, jumped, to_crop
 from engine.face.model import Pose
 from engine.image.resize import Square
 from tests.support.toy_actor import landmarks, pose, resting_face
@@ -64,6 +64,13 @@ def test_box_jumps_with_a_cut() -> None:
     assert (box.centre_x_px, box.centre_y_px) == pytest.approx(tuple(head(1000, 100).apply(CENTRE_CM)[:2]))
     half = follow(follow(None, head()), head(scale=SCALE_PX / 2.2))
     assert half.side_px == pytest.approx(SIDE_PX / 2.2)
+
+
+def test_a_jump_is_told_from_a_glide() -> None:
+    box = follow(None, pose(scale_px=10, x_px=200, y_px=100))
+    for moved_px, jumps in ((0, False), (70, False), (-70, False), (80, True), (300, True)):
+        assert jumped(box, follow(box, pose(scale_px=10, x_px=200 + moved_px, y_px=100))) == jumps
+    assert jumped(box, follow(box, pose(scale_px=20, x_px=200, y_px=100)))
 
 
 @settings(deadline=None, max_examples=50)

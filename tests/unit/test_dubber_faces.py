@@ -100,3 +100,15 @@ def test_a_face_that_is_gone_is_not_drawn_and_fades_in_when_it_is_back(renderer:
     assert (frame.shown, frame.level) == ("no face", 0)
     assert stream.is_source(frame)
     assert [stream.next().level for _ in range(4)] == [0.25, 0.5, 0.75, 1]
+
+
+def test_a_face_that_is_suddenly_elsewhere_fades_in_as_a_new_one(renderer: Renderer) -> None:
+    dubber = Dubber(ACTOR, renderer, BT709, tracked=True)
+    levels = []
+    for index in range(8):
+        head = pose(scale_px=6, x_px=90 if index < 5 else 230, y_px=90)
+        dubber.push_video(I420.blank(WIDTH, HEIGHT), index / RATE_HZ, landmarks(head))
+        frame = dubber.step()
+        assert frame is not None
+        levels.append(frame.level)
+    assert levels == [0.25, 0.5, 0.75, 1, 1, 0.25, 0.5, 0.75]

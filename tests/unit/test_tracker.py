@@ -184,6 +184,14 @@ def test_a_lost_face_is_not_replaced_by_its_neighbour(tracker: FaceTracker) -> N
     assert place(tracker.step(both))[0] == pytest.approx(320, abs=15)
 
 
+def test_nor_by_somebody_who_came_later(tracker: FaceTracker) -> None:
+    alone, both, other = faces_picture(LEFT), faces_picture(LEFT, RIGHT), faces_picture(RIGHT)
+    for picture in [alone] * 2 + [both] * tracking.VERIFY_FRAMES:
+        assert place(tracker.step(picture))[0] == pytest.approx(320, abs=15)
+    assert [tracker.step(other) for _ in range(10)] == [None] * 10
+    assert not tracker.cut
+
+
 def test_memory_of_a_lost_face_ends(tracker: FaceTracker) -> None:
     both, other = faces_picture((320, 330, 1.4, False), RIGHT), faces_picture(RIGHT)
     tracker.step(both)
