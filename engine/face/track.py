@@ -210,7 +210,7 @@ def _track(
         for frame in video:
             if limit_s is not None and pts and (frame.pts - pts[0]) * info.time_base >= limit_s:
                 break
-            found = tracker.step(to_rgb(frame.image, info.colour))
+            found = tracker.step_frame(frame.image, info.colour)
             landmarks.append(nothing if found is None else found.landmarks)
             confidence.append(0.0 if found is None else found.confidence)
             pts.append(frame.pts)

@@ -24,7 +24,6 @@ import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from engine.arrays import F32, U8, check_array
@@ -32,6 +31,8 @@ from engine.backends.litert import LiteRTNetwork
 from engine.errors import AssetError
 from engine.face.detector import Detection, FaceDetector, Region
 from engine.face.landmarks import LandmarkNetwork, Landmarks
+from engine.face.picture import FramePicture, Picture, RgbPicture
+from engine.image.yuv import I420, Colour
 from engine.models import locate
 
 VERSION = 1  # of the behaviour; part of the key of cached tracks
@@ -45,7 +46,6 @@ RETURN_DISTANCE = 1.0  # from a lost face's place to where it is taken as the sa
 RETURN_RATIO = 1.8  # between the sizes before and after
 CENTRE_WEIGHT = 1.0  # how much a face at the border counts less than one of equal size in the middle
 
-THUMBNAIL_SIZE = (36, 64)  # rows, columns
 HISTOGRAM_BINS = 8  # per colour
 CUT_HISTOGRAM = 0.12  # share of pixels that change their bin; measured: within shots <= 0.06, across >= 0.11
 CUT_DIFFERENCE = 0.08  # mean absolute difference of the pixels, of full scale; within <= 0.06, across >= 0.09
@@ -125,6 +125,7 @@ class FaceTracker:
         self._detector = FaceDetector(LiteRTNetwork(detector, label="face detector", threads=threads))
         self._landmarks = LandmarkNetwork(LiteRTNetwork(landmarks, label="landmark network", threads=threads))
         self._face = face
+        self._scratch: U8 = np.empty((0, 0, 3), np.uint8)
         self.state = TrackerState()
 
     @property
@@ -142,7 +143,23 @@ class FaceTracker:
         Args:
             rgb: uint8 [H, W, 3]; not kept.
         """
-        result, self.state = self.advance(rgb, self.state)
+        check_array("rgb", rgb, (None, None, 3), np.uint8)
+        return self._step(RgbPicture(rgb))
+
+    def step_frame(self, image: I420, colour: Colour) -> LandmarkResult | None:
+        """As `step` of the whole frame as R'G'B', to the bit; only what is looked at is converted.
+
+        Args:
+            image: the next frame; not kept.
+            colour: how its bytes are meant.
+        """
+        size = (image.height, image.width, 3)
+        if self._scratch.shape != size:
+            self._scratch = np.empty(size, np.uint8)
+        return self._step(FramePicture(image, colour, self._scratch))
+
+    def _step(self, picture: Picture) -> LandmarkResult | None:
+        result, self.state = self._advance(picture, self.state)
         return result
 
     def advance(self, rgb: U8, state: TrackerState) -> tuple[LandmarkResult | None, TrackerState]:
@@ -153,13 +170,16 @@ class FaceTracker:
             state: after the frame before; `TrackerState()` for the first.
         """
         check_array("rgb", rgb, (None, None, 3), np.uint8)
-        state = watch(rgb, state)
+        return self._advance(RgbPicture(rgb), state)
+
+    def _advance(self, picture: Picture, state: TrackerState) -> tuple[LandmarkResult | None, TrackerState]:
+        state = watch(picture.thumbnail(), state)
         if state.region is not None:
-            found = self._follow(rgb, state.region)
+            found = self._follow(picture.around(state.region), state.region)
             if found is not None:
-                return self._verified(rgb, found, state)
+                return self._verified(picture, found, state)
             state = _lose(state)
-        return self._search(rgb, state)
+        return self._search(picture.whole(), state)
 
     def _follow(self, rgb: U8, region: Region) -> Landmarks | None:
         """The face in `region`, unless it is not one or has moved as no head does."""
@@ -181,15 +201,15 @@ class FaceTracker:
         return found if found.confidence >= MIN_CONFIDENCE else None
 
     def _verified(
-        self, rgb: U8, found: Landmarks, state: TrackerState
+        self, picture: Picture, found: Landmarks, state: TrackerState
     ) -> tuple[LandmarkResult | None, TrackerState]:
         """The result and the state after a frame with the followed face, the detector's look included."""
         region = found.region()
         unverified, failures = state.unverified_frames + 1, state.failures
         if unverified >= VERIFY_FRAMES:
-            state = replace(state, rivals=len(self._detector.detect(rgb)) > 1)
+            state = replace(state, rivals=len(self._detector.detect(picture.whole())) > 1)
         if unverified >= VERIFY_FRAMES or failures:
-            failures = 0 if self._detector.confirm(rgb, region) else failures + 1
+            failures = 0 if self._detector.confirm(picture.whole(), region) else failures + 1
             unverified = 0
         if failures >= VERIFY_FAILURES:
             return None, _lose(state)
@@ -278,9 +298,8 @@ def nearest(faces: list[Detection], lost: Region) -> Detection | None:
     return min(alike, key=distance, default=None)
 
 
-def watch(rgb: U8, state: TrackerState) -> TrackerState:
+def watch(small: F32, state: TrackerState) -> TrackerState:
     """The state with the new frame's thumbnail; at a cut with `cut` set and the face forgotten."""
-    small = thumbnail(rgb)
     if state.thumbnail is None:
         return replace(state, thumbnail=small, cut=False)
     histogram, difference, luma = change(state.thumbnail, small)
@@ -289,14 +308,6 @@ def watch(rgb: U8, state: TrackerState) -> TrackerState:
         return TrackerState(thumbnail=small, cut=True)
     restlessness = 0.8 * state.restlessness + 0.2 * histogram
     return replace(state, thumbnail=small, restlessness=restlessness, cut=False)
-
-
-def thumbnail(rgb: U8) -> F32:
-    """The picture as float32 [36, 64, 3] in 0..1, whatever its size; cheap, so not free of aliasing."""
-    step_y, step_x = (max(1, n // (2 * m)) for n, m in zip(rgb.shape[:2], THUMBNAIL_SIZE, strict=True))
-    sparse = np.ascontiguousarray(rgb[step_y // 2 :: step_y, step_x // 2 :: step_x])
-    small = cv2.resize(sparse, THUMBNAIL_SIZE[::-1], interpolation=cv2.INTER_AREA)
-    return np.asarray(small, np.float32) / np.float32(255)
 
 
 def change(before: F32, after: F32) -> tuple[float, float, float]:

@@ -64,6 +64,41 @@ def roi_to_rgb(y: U8, u: U8, v: U8, left: int, top: int, offset: np.float32, m: 
 
 
 @njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+def sparse_to_rgb(y: U8, u: U8, v: U8, step_y: int, step_x: int, offset: np.float32, m: F32, out: U8) -> None:
+    """See `engine.image.yuv.sparse_to_rgb`; every sum as in `roi_to_rgb`, so the bytes are the same."""
+    m_y = m[0, 0]
+    m_rv, m_gu, m_gv, m_bu = m[0, 2], m[1, 1], m[1, 2], m[2, 1]
+    last_row, last_column = u.shape[0] - 1, u.shape[1] - 1
+    u_pair, v_pair = np.empty(2, np.float32), np.empty(2, np.float32)
+    wide_u, wide_v = np.empty(1, np.float32), np.empty(1, np.float32)
+    for j in range(out.shape[0]):
+        row = step_y // 2 + j * step_y
+        near = row >> 1
+        far = min(max(near - 1 + 2 * (row & 1), 0), last_row)
+        for i in range(out.shape[1]):
+            column = step_x // 2 + i * step_x
+            for side in range(2):
+                at = (column >> 1) + side * (2 * (column & 1) - 1)
+                at = min(max(at, 0), last_column)
+                u_pair[side] = (
+                    np.float32(0.75) * np.float32(u[near, at])
+                    + np.float32(0.25) * np.float32(u[far, at])
+                    - np.float32(128.0)
+                )
+                v_pair[side] = (
+                    np.float32(0.75) * np.float32(v[near, at])
+                    + np.float32(0.25) * np.float32(v[far, at])
+                    - np.float32(128.0)
+                )
+            wide_u[0] = np.float32(0.75) * u_pair[0] + np.float32(0.25) * u_pair[1]
+            wide_v[0] = np.float32(0.75) * v_pair[0] + np.float32(0.25) * v_pair[1]
+            luma = (np.float32(y[row, column]) - offset) * m_y
+            out[j, i, 0] = _byte(luma + m_rv * wide_v[0])
+            out[j, i, 1] = _byte(luma + m_gu * wide_u[0] + m_gv * wide_v[0])
+            out[j, i, 2] = _byte(luma + m_bu * wide_u[0])
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
 def write_roi(
     y: U8, u: U8, v: U8, left: int, top: int, rgb: U8, alpha: F32, offset: np.float32, m: F32
 ) -> None:

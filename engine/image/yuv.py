@@ -134,6 +134,29 @@ def roi_to_rgb(image: I420, box: Box, colour: Colour) -> U8:
     return out
 
 
+def sparse_to_rgb(image: I420, step_y: int, step_x: int, colour: Colour) -> U8:
+    """Convert every so manieth pixel: `whole[step_y // 2 :: step_y, step_x // 2 :: step_x]` of the picture.
+
+    Args:
+        image: the picture; only read.
+        step_y: px between rows, at least 1.
+        step_x: px between columns, at least 1.
+        colour: how the picture's bytes are meant.
+
+    Returns:
+        uint8 [h, w, 3], the same bytes as `roi_to_rgb` gives there, owned by the caller.
+    """
+    from engine.image import _yuv_kernels
+
+    rows, columns = (len(range(s // 2, n, s)) for n, s in zip(image.y.shape, (step_y, step_x), strict=True))
+    out = np.empty((rows, columns, 3), np.uint8)
+    y_offset, matrix = _to_rgb_matrix(colour)
+    _yuv_kernels.sparse_to_rgb(
+        image.y, image.u, image.v, step_y, step_x, np.float32(y_offset), matrix.astype(np.float32), out
+    )
+    return out
+
+
 def write_roi(image: I420, box: Box, rgb: U8, alpha: F32, colour: Colour) -> None:
     """Blend R'G'B' into a region of a picture, in place.
 

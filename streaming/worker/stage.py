@@ -14,7 +14,6 @@ import numpy as np
 from engine.arrays import F32
 from engine.dubber import DubbedFrame, Dubber
 from engine.face.landmarks import COUNT
-from engine.face.track import to_rgb
 from engine.face.tracker import FaceTracker
 from engine.image.yuv import Colour
 from engine.timing import AUDIO_RATE_HZ
@@ -126,7 +125,7 @@ class Stage:
         held.stages_ns["taken"] = self._clock_ns()
         frame = held.frame
         source, colour = self._pictures.source[frame.slot], Colour(frame.matrix, frame.full_range)
-        found = self._tracker.step(to_rgb(source, colour))
+        found = self._tracker.step_frame(source, colour)
         points = np.full((COUNT, 3), np.nan, np.float32) if found is None else found.landmarks
         held.confidence, held.cut = 0.0 if found is None else found.confidence, self._tracker.cut
         picture = self._pictures.dub[frame.slot]

@@ -8,6 +8,7 @@ from engine.errors import AssetError
 from engine.face import tracker as tracking
 from engine.face.detector import Detection, FaceDetector, Region
 from engine.face.landmarks import LandmarkNetwork
+from engine.face.picture import RgbPicture
 from engine.face.tracker import FaceTracker, LandmarkResult, TrackerState
 from tests.support.data import astronaut, faces_picture, model_file
 
@@ -154,7 +155,7 @@ def test_motion_and_fades_are_no_cuts() -> None:
     base = np.roll(NOISE // 4, 200, axis=1) + faces_picture(LEFT, RIGHT) // 2
     for step in range(20):
         faded = (np.roll(base, 16 * step, axis=1) * (1 - 0.04 * step)).astype(np.uint8)
-        state = tracking.watch(faded, state)
+        state = tracking.watch(RgbPicture(faded).thumbnail(), state)
         assert not state.cut
 
 
@@ -163,9 +164,9 @@ def test_a_cut_inside_a_restless_shot_is_seen() -> None:
     state = TrackerState()
     for _ in range(8):
         waves = np.kron(rng.integers(60, 120, (36, 64, 3), dtype=np.uint8), np.ones((10, 10, 1), np.uint8))
-        state = tracking.watch(waves, state)
+        state = tracking.watch(RgbPicture(waves).thumbnail(), state)
         assert not state.cut
-    assert tracking.watch(np.asarray(waves + 80, np.uint8), state).cut
+    assert tracking.watch(RgbPicture(np.asarray(waves + 80, np.uint8)).thumbnail(), state).cut
 
 
 def test_hidden_face_is_none_and_comes_back_without_a_cut(tracker: FaceTracker) -> None:
