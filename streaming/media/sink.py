@@ -94,7 +94,7 @@ class Sink:
             with _placed(self._target, self._format) as place:
                 self._write(place)
         except (FFmpegError, OSError, ValueError) as error:
-            failure = OutputError(f"{_shown(self._target)}: cannot be written: {error}")
+            failure = OutputError(f"{_shown(self._target)}: cannot be written: {_why(error)}")
         except OutputError as error:
             failure = error
         if self._loop is not None:
@@ -175,5 +175,13 @@ def _placed(target: str, kind: str) -> Iterator[str]:
 
 
 def _shown(target: str) -> str:
-    """For messages: an RTMP address often ends in a secret key."""
-    return target.rpartition("/")[0] if "://" in target else Path(target).name
+    """For messages: an RTMP address often has a secret key in its path."""
+    if "://" not in target:
+        return Path(target).name
+    scheme, _, rest = target.partition("://")
+    return f"{scheme}://{rest.partition('/')[0].rpartition('@')[2]}"
+
+
+def _why(error: Exception) -> str:
+    """The reason without the target, which FFmpeg puts into its messages."""
+    return str(getattr(error, "strerror", None) or type(error).__name__)

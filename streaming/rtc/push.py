@@ -98,6 +98,7 @@ class WhipPush:
 
     Attributes:
         connects: connections that were made.
+        trouble: why there is no connection, "" if there is one or nothing went wrong.
     """
 
     def __init__(
@@ -117,7 +118,7 @@ class WhipPush:
         self._peers, self._answers = peers or PeerOptions(), answers or OfferLimits()
         self._connection: _Pushed | None = None
         self._waiting = self._over = False
-        self._trouble = ""
+        self.trouble = ""
         self._live_ns: int | None = None  # since when this try's connection is live
         self._task: asyncio.Task[None] | None = None
 
@@ -191,12 +192,12 @@ class WhipPush:
 
     def _connected(self) -> None:
         self.connects += 1
-        self._live_ns, self._trouble = self._now_ns(), ""
+        self._live_ns, self.trouble = self._now_ns(), ""
         LOG.info("pushing to %s", self._endpoint.shown)
 
     def _tell(self, error: OutputError) -> None:
-        if not self._over and str(error) != self._trouble:
-            self._trouble = str(error)
+        if not self._over and str(error) != self.trouble:
+            self.trouble = str(error)
             LOG.info("%s", error)
             self._on_trouble(error)
 

@@ -16,11 +16,11 @@ from streaming.core import actions
 from streaming.core.ladder import Rung
 from streaming.core.session_core import SessionCore, frames_held
 from streaming.media.address import allowed
-from streaming.media.sink import Sink
 from streaming.media.source import ProgrammeSource
 from streaming.session.connections import Connections
 from streaming.session.dubbing import Dubbing
 from streaming.session.output import Output, Passage
+from streaming.session.outputs import Outputs
 from streaming.session.pictures import Pictures
 from streaming.session.resources import Resources
 from streaming.session.watchers import Watchers
@@ -79,6 +79,7 @@ class LiveSession:
         self._output = Output(resources, self._encoder_missed, now_ns)
         self._connections = Connections(resources.offers, resources.peers, self._connections_changed)
         self._watchers = Watchers()
+        self._outputs = Outputs(self._output.video, self._output.audio, resources, self._watchers.tell)
         self._programme: ProgrammeSource | None = None
         self._passages: dict[int, Passage] = {}  # by picture
         self._timer: asyncio.TimerHandle | None = None
@@ -183,9 +184,22 @@ class LiveSession:
             raise InputError(f"{different[0]} cannot be changed while a session runs: begin another one")
         return self.options
 
-    def record(self, sink: Sink) -> None:
-        """Write the dub somewhere, too, until the session ends."""
-        self._output.record(sink)
+    async def add_output(self, to: str, token: str | None = None) -> str:
+        """Send or write the session somewhere else, too, until it ends; returns the output's id.
+
+        Raises:
+            InputError: it may not go there.
+            CapacityError: it goes to as many places as it may.
+        """
+        return self._outputs.add(to, token)
+
+    async def end_output(self, name: str) -> bool:
+        """End an output, of which a file is whole then; False if there is none."""
+        return await self._outputs.end(name)
+
+    def outputs(self) -> list[dict[str, object]]:
+        """The outputs, their states and counters, as plain values."""
+        return self._outputs.shown()
 
     def events(self) -> AsyncIterator[Event]:
         """What happens from now on; ends with the session."""
@@ -193,8 +207,8 @@ class LiveSession:
 
     @property
     def peers(self) -> int:
-        """Publishers and viewers that are connected now, and recordings."""
-        return len(self._connections) + self._output.recordings
+        """Publishers and viewers that are connected now, and outputs."""
+        return len(self._connections) + len(self._outputs)
 
     def snapshot(self) -> Mapping[str, object]:
         """How it is now, as plain values."""
@@ -319,6 +333,7 @@ class LiveSession:
             self._resources.reporter.interrupt_to_silence((self._now_ns() - self._interrupted_ns) / NS_PER_S)
             self._interrupted_ns = None
         self._output.sound(leave)
+        self._outputs.sound(leave.samples, leave.position)
 
     def _tell(self, event: Event) -> None:
         if event.kind == "latency":
@@ -354,7 +369,7 @@ class LiveSession:
         self._watchers.tell(Event("closed", {"reason": reason}))
         if self._programme is not None:
             await self._programme.close()
-        await self._connections.close()
+        await asyncio.gather(self._connections.close(), self._outputs.close())
         await self._output.close()
         await self._dubbing.close()
         self._pictures.close()

@@ -1,7 +1,6 @@
-"""What leaves a session: encoded once for all viewers and recordings, and how late it was."""
+"""What leaves a session: encoded once for all viewers and other outputs, and how late it was."""
 
 import asyncio
-import contextlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
@@ -10,10 +9,8 @@ from typing import Any
 
 from streaming.core.actions import LeaveSound, LeaveVideo
 from streaming.core.latency import FrameTimes, LatencyLog, frame_times
-from streaming.media.sink import Sink
 from streaming.rtc.encoder import EncodedFrame
 from streaming.rtc.rendition import AudioRendition, VideoRendition
-from streaming.rtc.subscription import Subscription, SubscriptionClosed
 from streaming.session.pictures import Pictures
 from streaming.session.resources import Reporter, Resources
 
@@ -39,7 +36,7 @@ class Passage:
 
 
 class Output:
-    """Renditions, recordings, and the times of what left. Belongs to the event loop.
+    """Renditions, and the times of what left. Belongs to the event loop.
 
     Args:
         resources: encoders' threads, and who counts.
@@ -47,7 +44,7 @@ class Output:
         now_ns: the monotonic clock.
 
     Attributes:
-        video, audio: what viewers subscribe to.
+        video, audio: what viewers and other outputs subscribe to.
         latency: of the frames that left.
     """
 
@@ -62,14 +59,8 @@ class Output:
         self.latency = LatencyLog()
         self._reporter: Reporter = resources.reporter
         self._on_missed = on_missed
-        self._sinks: dict[Sink, Subscription] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._passages: OrderedDict[int, Passage] = OrderedDict()  # by position
-
-    @property
-    def recordings(self) -> int:
-        """How many sinks there are."""
-        return len(self._sinks)
 
     def picture(self, leave: LeaveVideo, pictures: Pictures, passage: Passage) -> None:
         """Send a picture; its slot is held until it is encoded."""
@@ -79,24 +70,15 @@ class Output:
     def sound(self, leave: LeaveSound) -> None:
         """Send 20 ms of sound."""
         self._run(self._send_sound(leave))
-        for sink in self._sinks:
-            sink.audio(leave.samples, leave.position)
-
-    def record(self, sink: Sink) -> None:
-        """Write to a sink, too, from the next keyframe on; it is started here."""
-        subscription = self._sinks[sink] = self.video.subscribe()
-        sink.start()
-        self._run(self._feed(sink, subscription))
 
     def low_bitrate(self, wanted: bool) -> None:
         """Hold the bitrate low, or not."""
         self.video.set_bitrate(LOW_BITRATE_BPS if wanted else None)
 
     async def close(self) -> None:
-        """End the renditions, and write recordings to their ends."""
+        """End the renditions."""
         self.video.close()
         self.audio.close()
-        await asyncio.gather(*(sink.close() for sink in list(self._sinks)))
         for task in list(self._tasks):
             task.cancel()
         if self._tasks:
@@ -134,16 +116,6 @@ class Output:
             self._reporter.stage(stage, spent_ms / 1000)
         if times.mouth_ms is not None:
             self._reporter.mouth_latency(times.mouth_ms / 1000)
-
-    async def _feed(self, sink: Sink, subscription: Subscription) -> None:
-        try:
-            with contextlib.suppress(SubscriptionClosed):
-                while True:
-                    frame = await subscription.get()
-                    sink.video(frame.data, frame.position, keyframe=frame.keyframe)
-        finally:
-            subscription.close()
-            self._sinks.pop(sink, None)
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

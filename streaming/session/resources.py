@@ -48,6 +48,8 @@ class Resources:
         reporter: counts.
         peers, offers: how WebRTC connections are opened, and what an offer may be.
         programme_folders, programme_hosts: what may be played; see `streaming.media.address`.
+        output_folder, output_hosts: where sessions may go; see `streaming.session.targets`.
+        writing: files that are being written.
     """
 
     workers: WorkerPool
@@ -58,3 +60,6 @@ class Resources:
     offers: OfferLimits = field(default_factory=OfferLimits)
     programme_folders: tuple[Path, ...] = ()
     programme_hosts: tuple[str, ...] = ()
+    output_folder: Path | None = None
+    output_hosts: tuple[str, ...] = ()
+    writing: set[Path] = field(default_factory=set)

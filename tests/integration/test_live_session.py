@@ -20,7 +20,6 @@ from aiortc.mediastreams import MediaStreamError
 
 from engine.errors import CapacityError, InputError, MediaError, ProtocolError
 from engine.media import ColourTags, VideoFrame, VideoInfo, open_video, open_writer, read_dub_audio
-from streaming.media.sink import Sink
 from streaming.rtc.peer import Peer, close_peer, open_peer
 from streaming.rtc.rendition import audio_pool, video_pool
 from streaming.server.metrics import Metrics
@@ -110,7 +109,13 @@ def play(folder: Path, scene: Scene, **changes: Any) -> None:
     async def whole() -> None:
         async with WorkerPool() as pool:
             resources = Resources(
-                pool, video_pool(1), audio_pool(), Metrics(), peers=LOOPBACK, programme_folders=(folder,)
+                pool,
+                video_pool(1),
+                audio_pool(),
+                Metrics(),
+                peers=LOOPBACK,
+                programme_folders=(folder,),
+                output_folder=folder,
             )
             session = LiveSession("one", replace(base, **changes), resources)
             stage = Stage(session, [])
@@ -134,12 +139,11 @@ async def _watch(session: LiveSession, take: Callable[[Event], None]) -> None:
         take(event)
 
 
-def test_a_programme_is_dubbed_heard_and_written(folder: Path, tmp_path: Path) -> None:
-    out = tmp_path / "dub.mkv"
+def test_a_programme_is_dubbed_heard_and_written(folder: Path) -> None:
+    out = folder / "dub.mkv"
 
     async def scene(stage: Stage) -> None:
-        ended: list[object] = []
-        stage.session.record(Sink(out, ended.append))
+        await stage.session.add_output(out.name)
         async with stage.viewer() as viewer:
             await until(lambda: len(viewer.pictures) > 10, 60)
             for start in range(0, len(VOICE), 4800):

@@ -7,75 +7,21 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from aiohttp import web
 
 from engine.errors import OutputError
 from engine.image.yuv import I420, Colour
 from streaming.rtc import push
-from streaming.rtc.publisher import Publisher, PublishLimits, answer_publisher
 from streaming.rtc.push import LONGEST_WAIT_S, PROVEN_S, Backoff, Endpoint, WhipPush
 from streaming.rtc.rendition import AudioRendition, VideoRendition, audio_pool, video_pool
 from streaming.types import NS_PER_S
 from tests.support.rtc_peers import LOOPBACK, run, until
 from tests.support.rtc_publishing import Inbox
+from tests.support.whip_server import KEY, far
 
 BT709 = Colour("bt709", full_range=False)
 SIZE = (256, 144)
 TURN = 25  # frames between a flash with a beep and the next
 FLASH = 3
-KEY = "a-secret-stream-key"
-
-
-class Far:
-    """A server that publishers come to.
-
-    Attributes:
-        url: of its endpoint.
-        refuse: the status of the next answers, and their headers.
-        answer: what is answered, if not what should be.
-    """
-
-    def __init__(self) -> None:
-        self.inbox, self.publishers = Inbox(), list[Publisher]()
-        self.tokens, self.deleted = list[str | None](), list[str]()
-        self.refuse: list[tuple[int, dict[str, str]]] = []
-        self.answer: str | None = None
-        self.url = ""
-
-    async def offered(self, request: web.Request) -> web.Response:
-        self.tokens.append(request.headers.get("Authorization"))
-        if self.refuse:
-            status, headers = self.refuse.pop(0)
-            return web.Response(status=status, headers=headers)
-        limits = PublishLimits(peer=LOOPBACK)
-        publisher, answer = await answer_publisher(
-            await request.text(), self.inbox.video, self.inbox.sounds.append, limits
-        )
-        self.publishers.append(publisher)
-        where = {"Location": f"/connections/{answer.resource}"}
-        text = answer.sdp if self.answer is None else self.answer
-        return web.Response(status=201, text=text, content_type="application/sdp", headers=where)
-
-    async def end(self, request: web.Request) -> web.Response:
-        self.deleted.append(request.match_info["name"])
-        await next(p for p in self.publishers if p.resource == request.match_info["name"]).close()
-        return web.Response()
-
-
-@asynccontextmanager
-async def far() -> AsyncIterator[Far]:
-    there, app = Far(), web.Application()
-    app.add_routes([web.post(f"/whip/{KEY}", there.offered), web.delete("/connections/{name}", there.end)])
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    there.url = f"http://127.0.0.1:{runner.addresses[0][1]}/whip/{KEY}"
-    try:
-        yield there
-    finally:
-        for publisher in there.publishers:
-            await publisher.close()
-        await runner.cleanup()
 
 
 class Near:
@@ -137,7 +83,7 @@ def test_picture_and_sound_arrive_together_and_the_end_is_told() -> None:
             push_ = here.to(Endpoint(there.url, "there", "the-token"))
             push_.start()
             await until(lambda: len(onsets_s(there.inbox)[1]) >= 3, 40)
-            assert push_.state == "live"
+            states = [push_.state]
             stats = push_.stats()
             assert stats is not None
             assert stats.video is not None
@@ -145,7 +91,7 @@ def test_picture_and_sound_arrive_together_and_the_end_is_told() -> None:
             assert stats.video.frames > 50
             assert stats.audio.frames > 100
             await push_.close()
-            assert push_.state == "ended"
+            assert [*states, push_.state] == ["live", "ended"]
             await until(there.publishers[0].closed.is_set)
             assert there.deleted == [there.publishers[0].resource]
             assert (there.tokens, push_.connects) == (["Bearer the-token"], 1)
