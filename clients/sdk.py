@@ -59,17 +59,33 @@ async def create_session(url: str, actor: str, *, token: str | None = None, **op
         InputError: no such actor or option.
         BackendError: the server cannot be reached, or failed.
     """
-    async with aiohttp.ClientSession(headers=_headers(token)) as client:
-        try:
-            async with client.post(
-                f"{url.rstrip('/')}/v1/sessions", json={"actor": actor, **options}
-            ) as answer:
-                content: dict[str, Any] = await answer.json(content_type=None)
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise BackendError(f"the server at {url} cannot be reached: {error}") from error
-    if answer.status != 201:
-        raise _refused(answer, str(content.get("error", answer.reason)))
-    return content
+    return await _made(url, "/v1/sessions", {"actor": actor, **options}, token)
+
+
+async def add_output(
+    url: str, session: str, to: str, *, token: str | None = None, to_token: str | None = None
+) -> dict[str, Any]:
+    """Let a session go to a file, or to another server, too, until it ends or the output is deleted.
+
+    Args:
+        url: of the server.
+        session: its id.
+        to: a file's name ending in .mp4, .mkv or .ts, which the server writes into its folder, or an address
+            rtmp:// or rtmps://, or for WHIP http:// or https://, of a host that the server may send to.
+        token: with the role "control", where the server asks for tokens.
+        to_token: for the other server, with WHIP.
+
+    Returns:
+        `id`, `kind`, `to`, `state` and counters; `DELETE /v1/sessions/{session}/outputs/{id}` ends it.
+
+    Raises:
+        InputError: no such session, or it may not go there.
+        CapacityError: it goes to as many places as it may.
+        AccessError: the token does not do.
+        BackendError: the server cannot be reached, or failed.
+    """
+    asked = {"to": to} | ({"token": to_token} if to_token is not None else {})
+    return await _made(url, f"/v1/sessions/{session}/outputs", asked, token)
 
 
 @asynccontextmanager
@@ -337,6 +353,19 @@ class Dub:
 
 async def _next(events: AsyncIterator[Event]) -> Event | None:
     return await anext(events, None)
+
+
+async def _made(url: str, path: str, asked: dict[str, Any], token: str | None) -> dict[str, Any]:
+    """Ask a server for something new, and return what it says about that."""
+    async with aiohttp.ClientSession(headers=_headers(token)) as client:
+        try:
+            async with client.post(f"{url.rstrip('/')}{path}", json=asked) as answer:
+                content: dict[str, Any] = await answer.json(content_type=None)
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise BackendError(f"the server at {url} cannot be reached: {error}") from error
+    if answer.status != 201:
+        raise _refused(answer, str(content.get("error", answer.reason)))
+    return content
 
 
 def _headers(token: str | None) -> dict[str, str]:

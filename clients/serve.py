@@ -144,6 +144,8 @@ async def live_server(
                 offers=_offers(config),
                 programme_folders=config.programmes.folders,
                 programme_hosts=config.programmes.hosts,
+                output_folder=config.outputs.folder,
+                output_hosts=config.outputs.hosts,
             )
 
             def make(name: str, options: SessionOptions) -> LiveSession:

@@ -17,6 +17,7 @@ from streaming.server.context import SERVER, Server, Speak, guard
 from streaming.server.enrol import Enrolments
 from streaming.server.manager import SessionManager
 from streaming.server.metrics import Metrics, watch_loop
+from streaming.server.outputs import outputs
 from streaming.server.page import page
 from streaming.server.rest import rest
 from streaming.server.websocket import StreamLimits, stream
@@ -67,7 +68,8 @@ def make_app(
         enrolments=enrolments,
         speak=speak,
     )
-    app.add_routes([*rest(), *actors(), *whip().routes(), *whep().routes(), *stream(stream_limits)])
+    app.add_routes([*rest(), *outputs(), *actors(), *whip().routes(), *whep().routes()])
+    app.add_routes(stream(stream_limits))
     if web_folder is not None:
         app.add_routes(page(web_folder))
     return app

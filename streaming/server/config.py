@@ -8,6 +8,7 @@
     [limits]    requests_per_s, offers_per_s, per_address
     [ice]       servers, addresses, private
     [programmes] folders, hosts
+    [outputs]   folder, hosts
 
 Everything has a default that is safe on one machine. An unknown name is an error that lists the known ones.
 """
@@ -166,6 +167,18 @@ class Programmes(Struct, frozen=True, forbid_unknown_fields=True):
     hosts: tuple[str, ...] = ()
 
 
+class Outputs(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where sessions may go, besides their viewers.
+
+    Attributes:
+        folder: where files are written, and nowhere else; none: no files.
+        hosts: names, or name:port, of servers that may be sent to (RTMP, WHIP).
+    """
+
+    folder: Path | None = None
+    hosts: tuple[str, ...] = ()
+
+
 class ServerConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """Everything of the above."""
 
@@ -176,6 +189,7 @@ class ServerConfig(Struct, frozen=True, forbid_unknown_fields=True):
     limits: Rates = Rates()
     ice: Ice = Ice()
     programmes: Programmes = Programmes()
+    outputs: Outputs = Outputs()
 
 
 def read_config(
@@ -221,6 +235,9 @@ def check_config(config: ServerConfig) -> None:
         raise InputError(
             f"listening on {server.host!r} is reachable by others and needs {' and '.join(missing)}"
         )
+    folder = config.outputs.folder
+    if folder is not None and not folder.is_dir():
+        raise InputError(f"outputs.folder: there is no folder {str(folder)!r}")
     if (server.hosts or server.origins) and secret is None:
         raise InputError(
             "server.hosts and server.origins let others in: set a token secret (access.secret_file)"
@@ -329,4 +346,5 @@ def _from_folder(config: ServerConfig, folder: Path) -> ServerConfig:
         programmes=Programmes(
             tuple(folder / path for path in config.programmes.folders), config.programmes.hosts
         ),
+        outputs=placed(config.outputs, "folder"),
     )

@@ -31,7 +31,12 @@ from streaming.server.limits import (
     TooSlowError,
     read_body,
 )
-from streaming.server.manager import SessionExistsError, SessionManager, UnknownSessionError
+from streaming.server.manager import (
+    SessionExistsError,
+    SessionManager,
+    UnknownOutputError,
+    UnknownSessionError,
+)
 from streaming.server.metrics import Metrics
 from streaming.server.speech import Sentences
 
@@ -119,6 +124,7 @@ _STATUS: tuple[tuple[type[LivedubError], int], ...] = (  # the first that fits
     (ForbiddenError, 403),
     (AccessError, 401),
     (UnknownSessionError, 404),
+    (UnknownOutputError, 404),
     (SessionExistsError, 409),
     (TooLargeError, 413),
     (TooSlowError, 408),

@@ -9,7 +9,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -26,6 +26,10 @@ _LOG = logging.getLogger(__name__)
 
 class UnknownSessionError(InputError):
     """There is no session of that name."""
+
+
+class UnknownOutputError(InputError):
+    """The session has no output of that id."""
 
 
 class SessionExistsError(InputError):
@@ -57,7 +61,7 @@ class SessionLike(Protocol):
 
     @property
     def peers(self) -> int:
-        """Publishers and viewers that are connected now."""
+        """Publishers and viewers that are connected now, and outputs."""
 
     @property
     def room(self) -> int:
@@ -107,6 +111,20 @@ class SessionLike(Protocol):
         Raises:
             InputError: this one cannot be changed, or not to that.
         """
+
+    async def add_output(self, to: str, token: str | None = None) -> str:
+        """Send or write it somewhere else, too; returns the output's id.
+
+        Raises:
+            InputError: it may not go there.
+            CapacityError: it goes to as many places as it may.
+        """
+
+    async def end_output(self, name: str) -> bool:
+        """End an output, of which a file is whole then; False if there is none."""
+
+    def outputs(self) -> Sequence[Mapping[str, object]]:
+        """The outputs, each with "id", "kind", "to" and "state", as plain values."""
 
     def events(self) -> AsyncIterator[Event]:
         """What happens from now on; every call is a watcher of its own. Ends with the session."""

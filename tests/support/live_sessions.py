@@ -12,7 +12,7 @@ from aiohttp import web
 from msgspec.structs import replace as replaced
 
 from engine.actor.pack import encode_pack
-from engine.errors import CapacityError, InputError, LivedubError, OfferError, ProtocolError
+from engine.errors import CapacityError, InputError, LivedubError, OfferError, OutputError, ProtocolError
 from streaming.server.app import make_app, running
 from streaming.server.config import ServerConfig
 from streaming.server.context import SERVER, Server
@@ -35,6 +35,7 @@ class MemorySession:
         self.connections: dict[str, str] = {}
         self.pieces: list[tuple[AudioIn, int | None]] = []
         self.ended: list[int | None] = []
+        self.goes_to: dict[str, tuple[str, str | None]] = {}
         self.queued = 0
         self.fail_start: LivedubError | None = None
         self._watchers: list[asyncio.Queue[Event | None]] = []
@@ -91,6 +92,19 @@ class MemorySession:
             raise InputError("original_delay_ms cannot be changed while it runs")
         self.options = replace(self.options, **changes)
         return self.options
+
+    async def add_output(self, to: str, token: str | None = None) -> str:
+        if to.startswith("http://elsewhere"):
+            raise OutputError("this server may not send there")
+        name = f"o{len(self.goes_to)}"
+        self.goes_to[name] = to, token
+        return name
+
+    async def end_output(self, name: str) -> bool:
+        return self.goes_to.pop(name, None) is not None
+
+    def outputs(self) -> list[dict[str, object]]:
+        return [{"id": name, "kind": "file", "to": "shown", "state": "live"} for name in self.goes_to]
 
     async def events(self) -> AsyncIterator[Event]:
         watcher: asyncio.Queue[Event | None] = asyncio.Queue()
