@@ -1,6 +1,7 @@
 """The live page in a real Chromium on the real server: a programme, a camera, words, what goes wrong."""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -19,20 +20,29 @@ FAKE_CAMERA = "--use-fake-device-for-media-stream"
 LIVE = "document.getElementById('state').textContent === 'live'"
 DECODED = "document.getElementById('dub').getVideoPlaybackQuality().totalVideoFrames"
 ERROR = "document.getElementById('error').textContent"
+README = Path(__file__).resolve().parents[2] / "README.md"
 Visit = Callable[[Page, str], Awaitable[None]]
 
 
-def visit(folder: Path, scene: Visit, *flags: str) -> None:  # noqa: F811
-    """Run a scene on the page of a server with the toy actor and the film."""
-    config = ServerConfig(
+def settings(folder: Path) -> ServerConfig:  # noqa: F811
+    """Of a server with the toy actor and the film."""
+    return ServerConfig(
         server=Listen(port=0),
         sessions=Sessions(most=1, idle="closed", measure=False, override_consent=True),
         actors=Actors(folder=folder),
         programmes=Programmes(folders=(folder,)),
     )
 
+
+def visit(folder: Path, scene: Visit, *flags: str) -> None:  # noqa: F811
+    """Run a scene on the page of a server with the toy actor and the film."""
+
     async def whole() -> None:
-        async with asyncio.timeout(200), live_server(config) as url, opened(f"{url}/", *flags) as page:
+        async with (
+            asyncio.timeout(200),
+            live_server(settings(folder)) as url,
+            opened(f"{url}/", *flags) as page,
+        ):
             await page.until("document.getElementById('actor')?.options.length > 0")
             await scene(page, url)
             assert page.complaints == []
@@ -113,3 +123,23 @@ def test_without_a_camera_it_says_so_and_a_full_server_too(folder: Path) -> None
         await page.until(f"/full/.test({ERROR})")
 
     visit(folder, scene)
+
+
+def test_the_readme_s_client_speaks(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
+    block = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)[0]
+    code = block.rsplit("asyncio.run(", 1)[0].replace('"anna"', '"toy"')
+    names: dict[str, Any] = {}
+    exec(compile(code, "README.md", "exec"), names)
+
+    async def whole() -> None:
+        async with asyncio.timeout(100), live_server(settings(folder)) as url:
+            running = asyncio.ensure_future(names["main"](url, "film.mp4"))
+            said = ""
+            while "latency" not in said and not running.done():
+                await asyncio.sleep(0.1)
+                said += capsys.readouterr().out
+            assert not running.done(), running.exception()
+            running.cancel()
+            await asyncio.wait({running})
+
+    asyncio.run(whole())

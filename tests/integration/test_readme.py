@@ -17,7 +17,8 @@ from tests.support.media import tone, write_sound
 pytest.importorskip("torch")
 README = Path(__file__).resolve().parents[2] / "README.md"
 SHORTER = {"adapt": ["--steps", "2"], "prior": ["--steps", "2"], "audio": ["--steps", "2"]}
-SKIPPED = ("bench",)  # measures for minutes; its command is tested in test_bench_command.py
+# Each has a test of its own: test_bench_command.py, test_serve.py.
+SKIPPED = ("bench", "serve")
 SECONDS = 2.0
 
 
