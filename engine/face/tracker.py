@@ -158,6 +158,12 @@ class FaceTracker:
             self._scratch = np.empty(size, np.uint8)
         return self._step(FramePicture(image, colour, self._scratch))
 
+    def rehearse(self, image: I420, colour: Colour, region: Region) -> None:
+        """Do the work of following a face there, whatever there is, and keep nothing of it."""
+        picture = FramePicture(image, colour, np.empty((image.height, image.width, 3), np.uint8))
+        watch(picture.thumbnail(), self.state)
+        self._follow(picture.around(region), region)
+
     def _step(self, picture: Picture) -> LandmarkResult | None:
         result, self.state = self._advance(picture, self.state)
         return result

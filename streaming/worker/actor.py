@@ -10,7 +10,7 @@ import numpy as np
 
 from engine.actor.consent import require_consent
 from engine.actor.pack import ActorPack, Manifest, read_pack
-from engine.arrays import F32, U8
+from engine.arrays import F32
 from engine.backends import WantedPrecision
 from engine.dubber import Dubber
 from engine.errors import LivedubError
@@ -19,8 +19,7 @@ from engine.face.detector import Region
 from engine.face.landmarks import COUNT
 from engine.face.model import ASSET as FACE_MODEL_ASSET
 from engine.face.model import Pose, load_face_model
-from engine.face.track import to_rgb
-from engine.face.tracker import FaceTracker, TrackerState
+from engine.face.tracker import FaceTracker
 from engine.image.yuv import I420, Colour
 from engine.render.renderer import PRIOR_ASSETS, Renderer, asset_sha256, open_renderer
 from engine.timing import AUDIO_RATE_HZ
@@ -30,6 +29,7 @@ from streaming.worker.wire import Measure, Open
 WARM_FRAMES = 6  # enough to be past the fade-in
 MEASURED_FRAMES = 30
 FRAME_S = 0.04
+REGION_CM = 25.0
 FACE_SHARE = 0.03  # scale of the head in a picture's height, per cm: a face of half the height
 MADE_UP_SIZE_PX, MADE_UP_TEXTURE_PX, MADE_UP_CHANNELS = 224, 256, 16
 _COLOUR = Colour("bt709", full_range=False)
@@ -91,7 +91,7 @@ def warm_up() -> None:
 
 
 def measure_frame_s(order: Measure, clock_ns: Callable[[], int]) -> float:
-    """Seconds that a frame takes, tracking and sound included; the median of some.
+    """Seconds of CPU that a frame takes, tracking and sound included; the median of some.
 
     Raises:
         InputError, AssetError, BackendError: as for `open_actor`.
@@ -138,12 +138,12 @@ def made_up_pack() -> ActorPack:
 class Rehearsal:
     """Frames of an actor who speaks noise before a grey wall, through all that a real frame goes through.
 
-    The tracker does at least a real frame's work (the landmark network looks, and the detector after it);
-    the landmarks are then made up, as a grey wall has none.
+    The tracker does a followed face's work; the landmarks are then made up, as a grey wall has none.
     """
 
     def __init__(self, pack: ActorPack, dubber: Dubber, width: int, height: int) -> None:
         self.tracker = FaceTracker()
+        self.tracker.step_frame(I420.blank(width, height), _COLOUR)  # the detector's first run
         self._dubber, self._count = dubber, 0
         self._image = I420.blank(width, height)
         scale = FACE_SHARE * height
@@ -151,13 +151,12 @@ class Rehearsal:
         self._points: F32 = np.zeros((COUNT, 3), np.float32)
         skin = head.apply(pack.neutral[: COUNT - 10])
         self._points[: len(skin)] = skin
-        self._region = Region(width / 2, height / 2, 20 * scale, 0.0)
+        self._region = Region(width / 2, height / 2, REGION_CM * scale, 0.0)
         self._noise = np.random.default_rng(0)
 
     def step(self) -> None:
         """One frame and its sound."""
-        rgb: U8 = to_rgb(self._image, _COLOUR)
-        self.tracker.advance(rgb, TrackerState(region=self._region))
+        self.tracker.rehearse(self._image, _COLOUR, self._region)
         samples = self._noise.standard_normal(round(FRAME_S * AUDIO_RATE_HZ)) * 0.1
         self._dubber.push_audio(samples.astype(np.float32))
         self._dubber.push_video(self._image, FRAME_S * self._count, self._points)

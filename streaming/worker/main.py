@@ -107,7 +107,7 @@ class Worker:
 
     def _measure(self, message: wire.Measure) -> None:
         try:
-            self._say(wire.Measured(measure_frame_s(message, time.monotonic_ns)))
+            self._say(wire.Measured(measure_frame_s(message, time.process_time_ns)))
         except LivedubError as error:
             self._say(wire.Failed(type(error).__name__, str(error)))
 

@@ -27,8 +27,8 @@ class Capacity:
     """What this machine can do.
 
     Attributes:
-        frame_s: a worker's time for one frame, tracking included, with nothing else running.
-        frames_per_s: one worker's.
+        frame_s: a worker's CPU time for one frame, tracking included.
+        frames_per_s: of one worker with a core of its own.
         sessions: at 25 fps, at least 1.
     """
 

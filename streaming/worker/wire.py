@@ -76,7 +76,7 @@ class Forget(Message, frozen=True):
 
 
 class Measure(Message, frozen=True):
-    """Edge: how long does a frame take? Of the actor's pack; None: of an actor made up."""
+    """Edge: how much CPU does a frame take? Of the actor's pack; None: of an actor made up."""
 
     actor: str | None
     width: int

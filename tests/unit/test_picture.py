@@ -58,6 +58,13 @@ def test_what_is_cut_out_of_a_region_is_the_same(angle: float, place: tuple[int,
     )
 
 
+def test_a_rehearsal_leaves_no_trace() -> None:
+    tracker, image = FaceTracker(model_file("face_landmarker")), noise(360, 480)
+    before = tracker.state
+    tracker.rehearse(image, BT709, Region(240, 180, 200, 0.1))
+    assert tracker.state is before
+
+
 def test_frames_are_tracked_as_their_pictures_to_the_bit() -> None:
     """Through finding, following, a verification, a loss and a cut."""
     models = model_file("face_landmarker").read_bytes()
