@@ -1,7 +1,7 @@
 """A session's dub into a file, or to an RTMP server: pictures as the viewers get them, sound as AAC.
 
-One thread writes. What it cannot take in time is left out, pictures up to the next keyframe: a slow disk or
-network never holds the session.
+One thread writes, for a server through a process of its own. What it cannot take in time is left out,
+pictures up to the next keyframe: a slow disk or network never holds the session.
 """
 
 import asyncio
@@ -9,10 +9,13 @@ import contextlib
 import io
 import os
 import queue
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import IO
 
 import av
 from av import Packet
@@ -23,12 +26,13 @@ from av.error import FFmpegError
 from av.stream import Stream
 
 from engine.errors import LivedubError, OutputError
+from streaming.media.rtmp import LIVE
 from streaming.types import MEDIA_RATE_HZ, PCM
 
 WAITING = 250  # pieces, about three seconds
 FORMATS = {".mp4": "mp4", ".mkv": "matroska", ".ts": "mpegts", ".flv": "flv"}
 AUDIO_BPS = 128_000
-CLOSE_S = 10.0
+QUEUE_S, CLOSE_S, KILL_S = 3.0, 4.0, 1.0  # for what waits, for the end, for a process that was killed
 _TIME_BASE = Fraction(1, MEDIA_RATE_HZ)
 
 _Piece = tuple[bytes, int, bool] | tuple[PCM, int]
@@ -44,6 +48,7 @@ class Sink:
     Attributes:
         dropped: pictures and pieces of sound that it could not take in time.
         written: packets.
+        begun: whether the file is there, or the server takes what is sent.
 
     Raises:
         OutputError: the target is neither.
@@ -56,6 +61,9 @@ class Sink:
         self._needs_keyframe = True
         self._thread = threading.Thread(target=self._run, name="sink", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._child: subprocess.Popen[bytes] | None = None
+        self._refusal = ""
+        self.begun = False
         self.dropped = self.written = 0
 
     def start(self) -> None:
@@ -76,9 +84,12 @@ class Sink:
     async def close(self) -> None:
         """Write what waits, and end the file or the connection."""
         with contextlib.suppress(queue.Full):
-            await asyncio.to_thread(self._pieces.put, None, True, CLOSE_S)
+            await asyncio.to_thread(self._pieces.put, None, True, QUEUE_S)
         if self._thread.is_alive():
             await asyncio.to_thread(self._thread.join, CLOSE_S)
+        if self._thread.is_alive() and self._child is not None:
+            self._child.kill()
+            await asyncio.to_thread(self._thread.join, KILL_S)
 
     def _offer(self, piece: _Piece) -> bool:
         try:
@@ -91,7 +102,7 @@ class Sink:
     def _run(self) -> None:
         failure: LivedubError | None = None
         try:
-            with _placed(self._target, self._format) as place:
+            with self._passed_on() if "://" in self._target else self._placed() as place:
                 self._write(place)
         except (FFmpegError, OSError, ValueError) as error:
             failure = OutputError(f"{_shown(self._target)}: cannot be written: {_why(error)}")
@@ -101,7 +112,62 @@ class Sink:
             with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody listens
                 self._loop.call_soon_threadsafe(self._on_end, failure)
 
-    def _write(self, place: str) -> None:
+    @contextlib.contextmanager
+    def _placed(self) -> Iterator[str]:
+        """Where to write a file, which gets its name when it is whole."""
+        path = Path(self._target)
+        part = path.with_name(f".{path.name}.partial")
+        try:
+            yield str(part)
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _passed_on(self) -> Iterator[IO[bytes]]:
+        """Where to write for a server: a process of its own sends it; see `streaming.media.rtmp`."""
+        child = self._child = subprocess.Popen(
+            (sys.executable, "-m", "streaming.media.rtmp"),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
+        listening = threading.Thread(target=self._listen, args=(child,), name="sink-rtmp", daemon=True)
+        listening.start()
+        try:
+            if child.stdin is None:
+                raise ValueError("no pipe")
+            child.stdin.write(self._target.encode() + b"\n")
+            yield child.stdin
+            child.stdin.close()
+            if child.wait(CLOSE_S):
+                raise BrokenPipeError
+        except (BrokenPipeError, FFmpegError, subprocess.TimeoutExpired):
+            child.kill()
+            listening.join()
+            raise OutputError(self._why_not()) from None
+        finally:
+            child.kill()
+            child.wait()
+            listening.join()
+            for pipe in (child.stdin, child.stdout):
+                with contextlib.suppress(OSError):  # what was not flushed yet
+                    if pipe is not None:
+                        pipe.close()
+
+    def _listen(self, child: "subprocess.Popen[bytes]") -> None:
+        for line in child.stdout or ():
+            text = line.decode(errors="replace").strip()
+            if text == LIVE:
+                self.begun = True
+            else:
+                self._refusal = text[:200]
+
+    def _why_not(self) -> str:
+        why = self._refusal or ("it takes nothing any more" if self.begun else "it does not answer")
+        return f"{_shown(self._target)}: cannot be sent to: {why}"
+
+    def _write(self, place: str | IO[bytes]) -> None:
         """Wait for the first keyframe, which says what the file's header must, and write from there on."""
         first = next((piece for piece in self._given() if len(piece) == 3), None)
         if first is None:
@@ -114,6 +180,7 @@ class Sink:
             sound = container.add_stream("aac", rate=MEDIA_RATE_HZ, layout="mono")
             sound.codec_context.bit_rate = AUDIO_BPS
             self._put_picture(container, video, data, 0, key=True)
+            self.begun = self.begun or isinstance(place, str)
             for piece in self._given():
                 if len(piece) == 3:
                     self._put_picture(container, video, piece[0], piece[1] - zero, key=piece[2])
@@ -157,21 +224,6 @@ def _understood(target: str | Path) -> tuple[str, str]:
             f"a dub goes to rtmp://, rtmps://, or a file {', '.join(FORMATS)}; got {_shown(text)!r}"
         )
     return text, known
-
-
-@contextlib.contextmanager
-def _placed(target: str, kind: str) -> Iterator[str]:
-    """Where to write; a file gets its name when it is whole."""
-    if "://" in target:
-        yield target
-        return
-    path = Path(target)
-    part = path.with_name(f".{path.name}.partial")
-    try:
-        yield str(part)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _shown(target: str) -> str:

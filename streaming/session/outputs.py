@@ -202,7 +202,7 @@ class _Written:
 
     def shown(self) -> dict[str, object]:
         """State and counters."""
-        begun = "live" if self._sink.written else "waiting"
+        begun = "live" if self._sink.begun else "waiting"
         over = "failed" if self._error else "ended"
         return {
             "state": begun if self.running else over,

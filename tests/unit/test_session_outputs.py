@@ -130,7 +130,9 @@ def test_another_server_takes_the_session_by_whip() -> None:
     async def scene() -> None:
         async with far() as there, show(hosts=("127.0.0.1",)) as here:
             made = here.outputs.add(there.url, "the-token")
-            await here.play(lambda: len(there.inbox.pictures) > 10 and len(there.inbox.sounds) > 10)
+            inbox = there.inbox
+            await here.play(lambda: len(inbox.pictures) > 10 and here.one(made)["state"] == "live")
+            assert len(inbox.sounds) > 10
             shown = here.one(made)
             assert (shown["state"], shown["connects"], shown["error"]) == ("live", 1, None)
             assert shown["video"]["frames"] > 10
