@@ -127,7 +127,7 @@ class Sink:
     def _passed_on(self) -> Iterator[IO[bytes]]:
         """Where to write for a server: a process of its own sends it; see `streaming.media.rtmp`."""
         child = self._child = subprocess.Popen(
-            (sys.executable, "-m", "streaming.media.rtmp"),
+            (sys.executable, "-P", "-m", "streaming.media.rtmp"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
