@@ -135,10 +135,11 @@ class WorkerLink:
             ValueError: the slots are of another size.
         """
         ring = slots or SlotRing(options.width, options.height, options.slots)
-        if (ring.width, ring.height) != (options.width, options.height):
-            raise ValueError(f"slots of {ring.width}x{ring.height} for {options.width}x{options.height} px")
         process = process or await warm_process()
         try:
+            if (ring.width, ring.height) != (options.width, options.height):
+                size = f"{options.width}x{options.height}"
+                raise ValueError(f"slots of {ring.width}x{ring.height} px for pictures of {size} px")
             ready = await ask(process, _order(options, ring), wire.Ready, OPEN_TIMEOUT_S, (ring.fd,))
         except BaseException:
             await process.close()
