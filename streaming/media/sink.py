@@ -25,6 +25,7 @@ from av.container import OutputContainer
 from av.error import FFmpegError
 from av.stream import Stream
 
+import streaming
 from engine.errors import LivedubError, OutputError
 from streaming.media.rtmp import LIVE
 from streaming.types import MEDIA_RATE_HZ, PCM
@@ -131,6 +132,7 @@ class Sink:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
+            env=_environment(),
         )
         listening = threading.Thread(target=self._listen, args=(child,), name="sink-rtmp", daemon=True)
         listening.start()
@@ -224,6 +226,13 @@ def _understood(target: str | Path) -> tuple[str, str]:
             f"a dub goes to rtmp://, rtmps://, or a file {', '.join(FORMATS)}; got {_shown(text)!r}"
         )
     return text, known
+
+
+def _environment() -> dict[str, str]:
+    """The child's: this very package, and none of our secrets."""
+    home = str(Path(streaming.__file__).resolve().parents[1])
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("LIVEDUB_")}
+    return kept | {"PYTHONPATH": os.pathsep.join(filter(None, (home, kept.get("PYTHONPATH"))))}
 
 
 def _shown(target: str) -> str:
