@@ -135,14 +135,15 @@ class WorkerLink:
             ValueError: the slots are of another size.
         """
         ring = slots or SlotRing(options.width, options.height, options.slots)
-        process = process or await warm_process()
         try:
             if (ring.width, ring.height) != (options.width, options.height):
                 size = f"{options.width}x{options.height}"
                 raise ValueError(f"slots of {ring.width}x{ring.height} px for pictures of {size} px")
+            process = process or await warm_process()
             ready = await ask(process, _order(options, ring), wire.Ready, OPEN_TIMEOUT_S, (ring.fd,))
         except BaseException:
-            await process.close()
+            if process is not None:
+                await process.close()
             if slots is None:
                 ring.close()
             raise
