@@ -35,7 +35,7 @@ from engine.face.picture import FramePicture, Picture, RgbPicture
 from engine.image.yuv import I420, Colour
 from engine.models import locate
 
-VERSION = 1  # of the behaviour; part of the key of cached tracks
+VERSION = 2  # of the behaviour; part of the key of cached tracks
 MIN_CONFIDENCE = 0.5
 VERIFY_FRAMES = 25
 VERIFY_FAILURES = 3

@@ -41,8 +41,8 @@ class CoreStats:
     """Numbers of a session, for its metrics; counters run from its start.
 
     Attributes:
-        frames: by result: "dubbed", "fading", "no face", "silence", "source" (nobody was to dub it), "missed"
-            (left as source at its deadline), "late" (came, or was ready, too late to be shown), "dropped"
+        frames: by result: what the worker showed, "dubbed", "fading", "no face", "covered" or "silence"; "source"
+            (nobody was to dub it), "missed" (left as source at its deadline), "late" (came, or was ready, too late to be shown), "dropped"
             (for a worker or shell that was behind).
         misses: missed deadlines by stage: "worker", and what the shell reports.
         waiting_frames, frames_out: in the core; of them, with the worker.
@@ -175,7 +175,7 @@ class SessionCore:
         Args:
             now_ns: the time.
             index: the frame's number.
-            shown: what the picture shows: "dubbed", "fading", "no face", "silence"; "source" if untouched.
+            shown: what the picture shows, as in `CoreStats.frames`; "source" if untouched.
             stamps: when it passed the worker's stages.
         """
         self._actions += self._worker.answer(now_ns, index, shown, stamps or {})

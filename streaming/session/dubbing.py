@@ -73,6 +73,11 @@ class Dubbing:
         if self._link is not None:
             self._link.give_frame(slot, index, time_s, colour)
 
+    def skip(self, slot: int) -> None:
+        """The frame in a slot has left without its mouth: nobody needs it drawn any more."""
+        if self._link is not None:
+            self._link.skip(slot)
+
     def give_sound(self, samples: F32) -> None:
         """Hand sound over; see `WorkerLink.give_sound`."""
         if self._link is not None:

@@ -324,6 +324,8 @@ class LiveSession:
         passage.stamps_ns |= leave.stamps
         passage.heard_ns, passage.dubbed = self._core.heard_ns(leave.position), leave.dubbed
         self._output.picture(leave, self._pictures, passage)
+        if leave.given and not leave.dubbed and self._pictures.is_present(leave.ref):
+            self._dubbing.skip(self._pictures.slot(leave.ref))
         self._resources.reporter.frames(leave.shown)
         if leave.skew_ms is not None:
             self._resources.reporter.skew(-leave.skew_ms / 1000)

@@ -68,13 +68,17 @@ class Pictures:
         self._colours[reference], self._holders[reference] = colour, 1
         return reference
 
+    def is_present(self, reference: int) -> bool:
+        """Whether a picture is of the present size."""
+        return reference // _STRIDE == self._present
+
     def slot(self, reference: int) -> int:
         """Where a picture lies in the present ring, for its worker.
 
         Raises:
             ValueError: it is of a former size.
         """
-        if reference // _STRIDE != self._present:
+        if not self.is_present(reference):
             raise ValueError(f"picture {reference} is of a former size")
         return reference % _STRIDE
 
