@@ -197,8 +197,19 @@ def _family(pid: int) -> list[psutil.Process]:
         return []
 
 
+def _first_in_line() -> None:
+    """Let the publisher wake up on time where that is allowed: its lateness would count as the network's.
+
+    Not so the browser, nor the server.
+    """
+    if hasattr(os, "SCHED_RESET_ON_FORK"):
+        with suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(5))
+
+
 def main() -> None:
     """See the module."""
+    _first_in_line()
     order = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Order)
     outcome = asyncio.run(measure(order))
     Path(sys.argv[2]).write_bytes(msgspec.json.encode(outcome))
