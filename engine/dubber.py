@@ -186,7 +186,7 @@ class Dubber:
         """
         if not self._waiting:
             return None
-        if self._speech is not None and self._speech.known_until_s < self._waiting[0].time_s:
+        if self._speech is not None and not self._speech.knows(self._waiting[0].time_s):
             return None
         frame = self._waiting.popleft()
         if self._speech is not None:

@@ -99,9 +99,9 @@ async def _serve(request: "DemoRequest", options: DemoOptions, show: "Progress",
         request = replace(request, out_dir=Path(folder), keep_dir=Path(folder) if request.video else None)
         async with demo_server(request, options.port, show, say) as url:
             stop = asyncio.Event()
-            # A plain `kill` must also remove the user's videos; Windows has no such signal handlers.
-            with suppress(NotImplementedError):
-                asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+            for number in (signal.SIGTERM, signal.SIGINT):  # both must also remove the user's videos
+                with suppress(NotImplementedError):  # Windows has no such handlers
+                    asyncio.get_running_loop().add_signal_handler(number, stop.set)
             say(f"The demonstration is at {url}")
             say("It answers only to this machine. End it with Ctrl-C.")
             if options.open_browser:

@@ -17,6 +17,7 @@ RAMP_STEPS = 4  # how long the lips take to rest, or, with sound known ahead, to
 QUICK_RAMP_STEPS = 2  # to leave rest where the sound is there already
 MS_PER_RAMP_STEP = 60  # of look-ahead, for one step more
 RELEASE_MS = 320
+SNAP_MS = 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +72,22 @@ class SpeechToExpression:
         for start in range(0, len(blocks.samples), STEP_SAMPLES):
             self._step(blocks.samples[start : start + STEP_SAMPLES])
 
+    def knows(self, time_s: float) -> bool:
+        """Whether the sound has come that the expression at a media time needs."""
+        return bool(self._expressions) and self._position(time_s) <= len(self._expressions) - 1
+
     def at(self, time_s: float) -> SpokenExpression:
         """The expression at a media time, between the steps around it; held beyond the ends.
+
+        A time within 8 ms of a step is taken as the step's: a camera's jitter must not make a live frame wait
+        for the next one.
 
         Raises:
             ValueError: nothing was pushed yet.
         """
         if not self._expressions:
             raise ValueError("no sound was pushed yet: an expression needs at least 40 ms of it")
-        position = (time_s * 1000 + self._network.look_ahead_ms) / STEP_MS - 1 - self._first
+        position = self._position(time_s)
         low = int(np.clip(np.floor(position), 0, len(self._expressions) - 1))
         high, share = min(low + 1, len(self._expressions) - 1), float(np.clip(position - low, 0, 1))
         before, after = self._expressions[low], self._expressions[high]
@@ -92,6 +100,12 @@ class SpeechToExpression:
         count = min(max(0, position), max(0, len(self._expressions) - 2))
         del self._expressions[:count], self._levels[:count]
         self._first += count
+
+    def _position(self, time_s: float) -> float:
+        """A media time in steps, 0 = the oldest kept."""
+        position = (time_s * 1000 + self._network.look_ahead_ms) / STEP_MS - 1 - self._first
+        nearest = round(position)
+        return float(nearest) if abs(position - nearest) * STEP_MS <= SNAP_MS else position
 
     def _step(self, samples: F32) -> None:
         mels, self._mel_state = self._mel.step(samples[None], self._mel_state)

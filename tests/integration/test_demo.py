@@ -90,13 +90,16 @@ def test_ending_it_leaves_nothing_of_the_user_behind(
     with subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=environment
     ) as process:
-        assert process.stdout is not None
-        line = next(line for line in process.stdout if "http://127.0.0.1:" in line)
-        assert line.rstrip().endswith("/#session=demo")
-        assert list(tmp_path.glob("livedub-demo-*"))
-        assert "Ctrl-C" in process.stdout.readline()
-        process.send_signal(how)
-        assert process.wait(30) == 0
+        try:
+            assert process.stdout is not None
+            line = next(line for line in process.stdout if "http://127.0.0.1:" in line)
+            assert line.rstrip().endswith("/#session=demo")
+            assert list(tmp_path.glob("livedub-demo-*"))
+            assert "Ctrl-C" in process.stdout.readline()
+            process.send_signal(how)
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
     assert not list(tmp_path.glob("livedub-demo-*"))
 
 

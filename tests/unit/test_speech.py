@@ -120,3 +120,17 @@ def test_forgetting_everything_keeps_the_last() -> None:
     np.testing.assert_array_equal(speech.at(10.0).expression, last)
     speech.push(silence(STEP_SAMPLES / AUDIO_RATE_HZ))
     assert speech.known_until_s == pytest.approx(0.44 - 0.12)
+
+
+def test_a_frame_near_a_step_does_not_wait_for_the_next_one() -> None:
+    speech = SpeechToExpression(AudioToExpression(120))
+    assert not speech.knows(-1.0)
+    speech.push(SOUND[: 16_000 // 25 * 20])
+    last_s = speech.known_until_s
+    assert speech.knows(last_s)
+    assert speech.knows(last_s + 0.007)
+    assert not speech.knows(last_s + 0.009)
+    steps = [speech.at(last_s + late_s).expression for late_s in (0.0, 0.007, -0.007, -0.009)]
+    assert np.array_equal(steps[0], steps[1])
+    assert np.array_equal(steps[0], steps[2])
+    assert not np.array_equal(steps[0], steps[3])
