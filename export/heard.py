@@ -4,6 +4,17 @@ What `export.audio_augment` does on log-mels is approximate where it counts: a c
 bands, and pitch moves harmonics, not bands. So each clip that is learned from is packed a few times over,
 disturbed here, and the sampler draws among these before it disturbs further. Nothing here moves a sound in
 time by more than about 10 ms.
+
+What it is worth, in networks without teachers after 160 steps (correlation at 120 ms, means of two seeds: 16
+people left out, dev people; the second pair with Opus at 16 kbit/s and 3 % of the packets lost):
+
+- none: .599, .637; .584, .615
+- 60 % of the sounds: .569, .625; .547, .600
+- the same, and after it only level and tilt are disturbed further: .594, .629; .578, .611
+- 25 % (one seed): .582, .648; .564, .627
+
+So two voices on top of each other, pitch here and throat length there, are too much, and what log-mels alone
+can be put through makes a network as firm against calls. Take little of it.
 """
 
 import numpy as np

@@ -4,6 +4,10 @@ Diphone voices of MBROLA are people's; they are used where they are installed. e
 package brings, make the rest, so that the set can be made again anywhere. Who makes espeak-ng speak is given
 from outside, since nothing here may know the clients.
 
+Classes of lips as a second task of a network without teachers (160 steps, two seeds, at 120 ms) leave real
+people where they were (left out .599 to .592, dev .637 to .643) and move closures apart from other sounds on
+voices held out (1.01 to 1.15 standard deviations of the opening), not on recorded people (0.92 to 0.86).
+
 A set is a safetensors file: its metadata holds `format`, `version` and `utterances`, a JSON list; the tensors
 of utterance i are `i.mels`, packed as in `export.training_set`, and `i.labels`, uint8.
 """
