@@ -122,7 +122,7 @@ function openVoice() {
   const voice = new VoiceStream(api.stream(live.session), api.token)
   voice.onevent = (kind, fields) => {
     readout.event(kind, fields)
-    if (kind === 'playback') byId('said').textContent = `Interrupted after ${fields.played_ms} ms.`
+    if (kind === 'playback' && (fields.state ?? 'interrupted') === 'interrupted') byId('said').textContent = `Interrupted after ${fields.played_ms} ms.`
     if (kind === 'closed') stop().then(() => fail(new Error(`The session is over: ${fields.reason ?? 'it ended'}.`)))
     if (kind === 'error' && fields.message) fail(new Error(fields.message))
   }
