@@ -1,5 +1,7 @@
 """A real worker process: what it draws, what it leaves alone, and what it is told while it works."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -7,12 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clients.dub import DubOptions, _dubbed, _dubber, _Frames, _Tally
-from engine.actor.pack import read_pack
-from engine.face.track import track_video
 from engine.image.yuv import I420
 from engine.media import ColourTags, VideoFrame, VideoInfo, open_video, open_writer
-from engine.render.renderer import open_renderer
 from tests.support.data import faces_picture, model_file
 from tests.support.live_worker import (
     BT709,
@@ -62,16 +60,12 @@ def frames(film: Path) -> list[I420]:
 @pytest.fixture(scope="module")
 def offline(live: Driver, film: Path) -> list[I420]:
     """What `livedub dub` makes of it, before it is encoded."""
-    pack, track = read_pack(live.options.actor), track_video(film, cache_dir=None)
-    how = DubOptions(look_ahead_ms=LOOK_AHEAD_MS, silence="source")
-    with open_video(film) as reader:
-        dubber = _dubber(pack, open_renderer(pack), reader.info.colour, how)
-        source = _Frames(reader, track, _Tally())
-        done = [
-            (shown.shown, shown.image.copy()) for _, shown in _dubbed(dubber, source, voice(1.0), _Tally())
-        ]
-    assert [shown for shown, _ in done][5:8] == ["dubbed", "no face", "no face"]
-    return [image for _, image in done]
+    out = film.with_suffix(".npz")
+    command = [sys.executable, "-m", "tests.support.live_offline", film, live.options.actor]
+    subprocess.run([*map(str, command), str(LOOK_AHEAD_MS), str(out)], check=True)
+    with np.load(out) as held:
+        assert list(held["shown"])[5:8] == ["dubbed", "no face", "no face"]
+        return [I420(*planes) for planes in zip(held["y"], held["u"], held["v"], strict=True)]
 
 
 @pytest.mark.parametrize(("piece_samples", "ahead"), [(640, 0), (320, 4), (1501, 9), (16_000, 4)])

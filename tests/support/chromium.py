@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -20,6 +20,10 @@ from benchmarks.live.browser import browser, find_browser
 START_S = 60.0
 
 needs_chromium = pytest.mark.skipif(find_browser() is None, reason="no Chromium here")
+
+
+class NotReadyError(Exception):
+    """The page cannot do that now; it may be loading."""
 
 
 class Page:
@@ -46,7 +50,8 @@ class Page:
         answer = self._answers[number] = asyncio.get_running_loop().create_future()
         await self._socket.send_json({"id": number, "method": method, "params": parameters})
         message = await asyncio.wait_for(answer, 60)
-        assert "error" not in message, message
+        if "error" in message:
+            raise NotReadyError(message["error"]["message"])
         result: dict[str, Any] = message["result"]
         return result
 
@@ -61,9 +66,9 @@ class Page:
     async def until(self, expression: str, within_s: float = 60) -> Any:
         """Wait until some JavaScript is true; its value."""
         for _ in range(int(within_s / 0.2)):
-            value = await self.ask(expression)
-            if value:
-                return value
+            with suppress(NotReadyError):
+                if value := await self.ask(expression):
+                    return value
             await asyncio.sleep(0.2)
         raise AssertionError(f"{expression} did not become true; the page said {self.complaints}")
 
