@@ -1,7 +1,7 @@
 """A headless WebRTC client: publishes a programme by WHIP, views a session by WHEP. For tests and benchmarks.
 
-The picture that is published was encoded before, so that publishing costs next to nothing beside the server
-that is measured.
+What is published was encoded before, so that publishing costs next to nothing, and waits for nothing, beside
+the server that is measured.
 """
 
 import asyncio
@@ -11,7 +11,6 @@ from contextlib import suppress
 from fractions import Fraction
 from urllib.parse import urljoin
 
-import numpy as np
 from aiohttp import ClientSession
 from aiortc import (
     MediaStreamTrack,
@@ -27,7 +26,7 @@ from av.stream import Stream
 from av.video.frame import VideoFrame
 
 from engine.errors import InputError
-from streaming.types import MEDIA_RATE_HZ, NS_PER_S, PCM
+from streaming.types import MEDIA_RATE_HZ, NS_PER_S
 
 VIDEO_CLOCK_HZ = 90_000
 BLOCK = 960  # samples: 20 ms
@@ -89,24 +88,22 @@ class EncodedVideo(MediaStreamTrack):
         return packet
 
 
-class PlainSound(MediaStreamTrack):
-    """Sound, int16 [T] at 48 kHz, round and round; a block leaves when its last sample exists."""
+class EncodedSound(MediaStreamTrack):
+    """Opus packets of 20 ms, one after the other and round again; each leaves when its last sample exists."""
 
     kind = "audio"
 
-    def __init__(self, samples: PCM, pace: Pace) -> None:
+    def __init__(self, packets: Sequence[bytes], pace: Pace) -> None:
         super().__init__()
-        self._samples, self._pace, self._position = samples, pace, 0
+        self._packets, self._pace, self._sent = packets, pace, 0
 
-    async def recv(self) -> AudioFrame:
-        """The next 20 ms, when they are due."""
-        await self._pace.until(Fraction(self._position + BLOCK, MEDIA_RATE_HZ))
-        at = np.arange(self._position, self._position + BLOCK) % max(1, len(self._samples))
-        frame = AudioFrame.from_ndarray(self._samples[at][None], format="s16", layout="mono")
-        frame.sample_rate, frame.pts = MEDIA_RATE_HZ, self._position
-        frame.time_base = Fraction(1, MEDIA_RATE_HZ)
-        self._position += BLOCK
-        return frame
+    async def recv(self) -> "Packet[Stream]":
+        """The next packet, when it is due."""
+        await self._pace.until(Fraction((self._sent + 1) * BLOCK, MEDIA_RATE_HZ))
+        packet = Packet(self._packets[self._sent % len(self._packets)])
+        packet.pts, packet.time_base = self._sent * BLOCK, Fraction(1, MEDIA_RATE_HZ)
+        self._sent += 1
+        return packet
 
 
 class Refused(InputError):

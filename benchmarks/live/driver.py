@@ -21,7 +21,7 @@ from aiohttp import ClientSession, ClientTimeout, UnixConnector, web
 from benchmarks.live.analysis import Seen, Sent
 from benchmarks.live.browser import browser
 from benchmarks.live.programme import RATE, load
-from clients.peer import EncodedVideo, Pace, PlainSound, publish
+from clients.peer import EncodedSound, EncodedVideo, Pace, publish
 from engine.errors import LivedubError
 from streaming.types import NS_PER_S
 
@@ -79,7 +79,7 @@ async def measure(order: Order) -> Outcome:
     async with ClientSession(connector=UnixConnector(order.socket), timeout=ClientTimeout(60)) as http:
         session = await _json(http, "post", "/v1/sessions", order.session)
         pace = Pace()
-        tracks = [EncodedVideo(programme.pictures, RATE, pace), PlainSound(programme.voice, pace)]
+        tracks = [EncodedVideo(programme.pictures, RATE, pace), EncodedSound(programme.voice, pace)]
         link = await publish(http, f"{SERVER}{session['whip']}", tracks)
         await asyncio.sleep(SETTLE_S)
         async with _page(http, f"{SERVER}{session['whep']}") as (url, posted):

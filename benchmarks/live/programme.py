@@ -22,7 +22,7 @@ from engine.errors import MediaError
 from engine.image.yuv import I420
 from engine.media import open_video, read_audio
 from engine.media.frames import from_i420
-from streaming.types import PCM
+from streaming.rtc.encoder import AUDIO_BLOCK_SAMPLES, AudioEncoder
 
 WIDTH_PX, HEIGHT_PX, RATE = 1280, 720, Fraction(25)
 KEY_EVERY = 25
@@ -36,11 +36,11 @@ class Programme:
 
     Attributes:
         pictures: H.264, Annex B; picture k shows the number k, and flashes at the start of each second.
-        voice: int16 [T] at 48 kHz, a beep at the start of each second; as long as the pictures.
+        voice: Opus, 20 ms each, a beep at the start of each second; as long as the pictures.
     """
 
     pictures: tuple[bytes, ...]
-    voice: PCM
+    voice: tuple[bytes, ...]
 
     @property
     def seconds(self) -> float:
@@ -50,17 +50,22 @@ class Programme:
 
 def save(programme: Programme, path: Path) -> None:
     """Write a programme as a safetensors file."""
-    ends = np.cumsum([len(picture) for picture in programme.pictures])
-    pictures = np.frombuffer(b"".join(programme.pictures), np.uint8)
-    save_file({"pictures": pictures, "ends": ends, "voice": programme.voice}, path)
+    held = {}
+    for name, parts in (("pictures", programme.pictures), ("voice", programme.voice)):
+        held[name] = np.frombuffer(b"".join(parts), np.uint8)
+        held[f"{name}_ends"] = np.cumsum([len(part) for part in parts])
+    save_file(held, path)
 
 
 def load(path: Path) -> Programme:
     """Read what `save` wrote."""
     held = load_file(path)
-    ends = [0, *held["ends"].tolist()]
-    whole = held["pictures"].tobytes()
-    return Programme(tuple(whole[a:b] for a, b in pairwise(ends)), held["voice"])
+
+    def parts(name: str) -> tuple[bytes, ...]:
+        whole, ends = held[name].tobytes(), [0, *held[f"{name}_ends"].tolist()]
+        return tuple(whole[a:b] for a, b in pairwise(ends))
+
+    return Programme(parts("pictures"), parts("voice"))
 
 
 def make_programme(video: Path, voice: Path, *, seconds: int, clip_s: float = 20.0) -> Programme:
@@ -75,15 +80,18 @@ def make_programme(video: Path, voice: Path, *, seconds: int, clip_s: float = 20
     Raises:
         MediaError: a file cannot be used.
     """
-    return Programme(tuple(_encoded(_numbered(_clip(video, clip_s), seconds))), _voice(voice, seconds))
+    pictures = tuple(_encoded(_numbered(_clip(video, clip_s), seconds)))
+    return Programme(pictures, tuple(_voice(voice, seconds)))
 
 
-def _voice(path: Path, seconds: int) -> PCM:
+def _voice(path: Path, seconds: int) -> Iterator[bytes]:
     speech = read_audio(path, pattern.SOUND_RATE_HZ)
     if not len(speech):
         raise MediaError(f"{path}: has no sound")
     whole = pattern.with_beeps(np.resize(speech, seconds * pattern.SOUND_RATE_HZ))
-    return np.asarray(np.round(whole * 32767), np.int16)
+    samples, encoder = np.asarray(np.round(whole * 32767), np.int16), AudioEncoder()
+    for at in range(0, len(samples), AUDIO_BLOCK_SAMPLES):
+        yield encoder.encode(samples[at : at + AUDIO_BLOCK_SAMPLES], at).data
 
 
 def _clip(path: Path, clip_s: float) -> list[I420]:
