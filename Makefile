@@ -30,7 +30,7 @@ $(VENV)/.train: $(VENV)/.made pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.made pyproject.toml constraints.txt
-	$(PIP) install -c constraints.txt -e '.[train,dev]'
+	$(PIP) install -c constraints.txt -e '.[train,dev,gpu-rtx]'
 	@touch $(VENV)/.train $@
 
 setup: $(VENV)/.dev

@@ -1,0 +1,1 @@
+"""CUDA: our kernels, the driver seam, and one graph per frame."""
