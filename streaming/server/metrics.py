@@ -10,7 +10,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 BUCKETS_S = tuple(ms / 1000 for ms in (*range(5, 501, 5), 750, 1000, 2000, 5000))
 SKEW_BUCKETS_S = tuple(ms / 1000 for ms in (-500, -250, *range(-125, 126, 5), 250, 500))
 LAG_BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
-LAG_EVERY_S = 0.1
+LAG_EVERY_S = 0.02  # finer than the stalls that matter, or it would not see them
 STAGES = ("received", "decoded", "tracked", "queued", "dubbed", "encoded", "first_packet")
 LADDER_LEVELS = 8
 
@@ -71,6 +71,9 @@ class Metrics:
         self._bitrate = Gauge("dub_target_bitrate", "Of video, bit/s, over all sessions.", registry=reg)
         self._lag = Histogram(
             "dub_event_loop_lag_seconds", "Loop wake-ups late.", buckets=LAG_BUCKETS_S, registry=reg
+        )
+        self._tasks = Gauge(
+            "dub_event_loop_tasks", "Tasks of the event loop that have not ended.", registry=reg
         )
         self._batch = Histogram(
             "dub_gpu_batch_size", "Mouths rendered at once.", buckets=(1, 2, 4, 8, 16, 32), registry=reg
@@ -158,6 +161,10 @@ class Metrics:
     def loop_lag(self, seconds: float) -> None:
         """A wake-up was so late."""
         self._lag.observe(seconds)
+
+    def tasks(self, count: int) -> None:
+        """So many run in the loop."""
+        self._tasks.set(count)
 
     def exposition(self) -> bytes:
         """All of it in Prometheus's text format."""

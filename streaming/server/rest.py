@@ -1,5 +1,6 @@
 """`/v1/...`: sessions, their tokens, what clients measured, typed text. JSON in and out."""
 
+import asyncio
 import logging
 from dataclasses import replace
 from typing import Annotated, Any
@@ -205,6 +206,7 @@ async def _metrics(request: web.Request) -> web.Response:
     server = server_of(request)
     require(request, "admin")
     server.collector.read(server.sessions)
+    server.metrics.tasks(len(asyncio.all_tasks()))
     return web.Response(
         body=server.metrics.exposition(), headers={"Content-Type": server.metrics.content_type}
     )
