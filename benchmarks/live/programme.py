@@ -68,7 +68,14 @@ def load(path: Path) -> Programme:
     return Programme(parts("pictures"), parts("voice"))
 
 
-def make_programme(video: Path, voice: Path, *, seconds: int, clip_s: float = 20.0) -> Programme:
+def make_programme(
+    video: Path,
+    voice: Path,
+    *,
+    seconds: int,
+    clip_s: float = 20.0,
+    size_px: tuple[int, int] = (WIDTH_PX, HEIGHT_PX),
+) -> Programme:
     """Make a round of whole seconds.
 
     Args:
@@ -76,11 +83,12 @@ def make_programme(video: Path, voice: Path, *, seconds: int, clip_s: float = 20
         voice: what shall be said, round and round.
         seconds: of the round.
         clip_s: of the video to use.
+        size_px: width and height of the pictures; both even, at least 400 wide.
 
     Raises:
         MediaError: a file cannot be used.
     """
-    pictures = tuple(_encoded(_numbered(_clip(video, clip_s), seconds)))
+    pictures = tuple(_encoded(_numbered(_clip(video, clip_s, size_px), seconds), size_px))
     return Programme(pictures, tuple(_voice(voice, seconds)))
 
 
@@ -94,8 +102,8 @@ def _voice(path: Path, seconds: int) -> Iterator[bytes]:
         yield encoder.encode(samples[at : at + AUDIO_BLOCK_SAMPLES], at).data
 
 
-def _clip(path: Path, clip_s: float) -> list[I420]:
-    """Pictures at 25 per second, 1280 x 720, the clip's own cut to that shape."""
+def _clip(path: Path, clip_s: float, size_px: tuple[int, int]) -> list[I420]:
+    """Pictures at 25 per second, the clip's own cut to the shape."""
     images: list[I420] = []
     with open_video(path) as reader:
         for frame in reader:
@@ -103,15 +111,16 @@ def _clip(path: Path, clip_s: float) -> list[I420]:
             if time_s >= clip_s:
                 break
             while len(images) <= time_s * RATE:
-                images.append(_sized(frame.image))
+                images.append(_sized(frame.image, size_px))
     return images
 
 
-def _sized(image: I420) -> I420:
-    scale = max(WIDTH_PX / image.width, HEIGHT_PX / image.height)
+def _sized(image: I420, size_px: tuple[int, int]) -> I420:
+    width_px, height_px = size_px
+    scale = max(width_px / image.width, height_px / image.height)
     planes = []
     for plane, part in ((image.y, 1), (image.u, 2), (image.v, 2)):
-        width, height = WIDTH_PX // part, HEIGHT_PX // part
+        width, height = width_px // part, height_px // part
         size = (round(plane.shape[1] * scale), round(plane.shape[0] * scale))
         resized: U8 = np.asarray(cv2.resize(plane, size, interpolation=cv2.INTER_AREA), np.uint8)
         left, top = (resized.shape[1] - width) // 2, (resized.shape[0] - height) // 4
@@ -130,11 +139,11 @@ def _numbered(images: list[I420], seconds: int) -> Iterator[I420]:
         yield image
 
 
-def _encoded(images: Iterator[I420]) -> Iterator[bytes]:
+def _encoded(images: Iterator[I420], size_px: tuple[int, int]) -> Iterator[bytes]:
     context = av.CodecContext.create("libx264", "w")
     if not isinstance(context, VideoCodecContext):
         raise MediaError("this FFmpeg has no libx264")
-    context.width, context.height, context.pix_fmt = WIDTH_PX, HEIGHT_PX, "yuv420p"
+    context.width, context.height, context.pix_fmt = *size_px, "yuv420p"
     context.time_base, context.framerate = 1 / RATE, RATE
     context.bit_rate = BITRATE_BPS
     context.options = ENCODER | {"maxrate": str(BITRATE_BPS), "bufsize": str(BITRATE_BPS // 2)}
