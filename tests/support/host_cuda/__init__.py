@@ -56,7 +56,7 @@ class _Texture(ctypes.Structure):
 
 
 class HostTexture:
-    """A texture object: four channels [h, w, 4] in half precision; clamped, linear, normalised coordinates."""
+    """A texture object: channels [h, w, 4] in half precision; clamped, linear, normalised coordinates."""
 
     def __init__(self, texels: Array) -> None:
         self._texels = np.ascontiguousarray(np.asarray(texels, np.float16), np.float32)
@@ -91,7 +91,7 @@ class HostKernels:
             name: of the kernel.
             grid: blocks, along up to three axes.
             block: threads of a block, likewise.
-            values: the kernel's arguments: C-contiguous arrays for pointers (a structured array for a struct),
+            values: the kernel's arguments: C-contiguous arrays for pointers (a structured one for a struct),
                 numbers, HostTexture.
             barriers: the kernel uses `__syncthreads()` or `__shared__`.
             backwards: last block and thread first, to see that their order does not matter.
