@@ -120,13 +120,10 @@ class Kernel(Protocol):
 
 
 class Program(Protocol):
-    """Compiled kernels, loaded."""
+    """Our kernels, loaded; the driver's, which unloads it."""
 
     def kernel(self, name: str) -> Kernel:
-        """Find an entry point; valid while the program is open."""
-
-    def close(self) -> None:
-        """Unload it."""
+        """Find an entry point; good until the driver is closed."""
 
 
 class Graph(Protocol):
@@ -164,8 +161,11 @@ class Driver(Protocol):
     def texture(self, pixels: Array) -> Texture:
         """Make a texture of [H, W, 4] float16 pixels, which are copied."""
 
-    def load(self) -> Program:
-        """Load our kernels, compiled for this device."""
+    def program(self, canvas: np.dtype[np.generic], picture: np.dtype[np.generic]) -> Program:
+        """Our kernels for a network with this type of input and output, float16 or float32.
+
+        Compiled for this device and loaded when first asked for.
+        """
 
     def upload(self, buffer: Buffer, array: Array) -> None:
         """Copy `array` to the start of `buffer`; done when it returns. Never inside `capture`."""
@@ -185,7 +185,7 @@ class Driver(Protocol):
         """Enqueue `blocks` one-dimensional blocks of `threads` threads."""
 
     def capture(self, stream: Stream, record: Callable[[], None]) -> Graph:
-        """Instantiate and upload what `record` enqueues on `stream` (and on streams that wait for its events).
+        """Instantiate and upload what `record` enqueues on `stream`, or on streams that wait for its events.
 
         Nothing is run. Errors of `record` come out as they are, after the capture was ended.
         """
@@ -194,7 +194,7 @@ class Driver(Protocol):
         """Device memory that nobody has."""
 
     def close(self) -> None:
-        """Let go of the device; everything made of it must be closed before."""
+        """Let go of the device; what was made on it must be closed before."""
 
 
 class GraphNetwork(Protocol):
