@@ -21,6 +21,7 @@ from engine.face.fit import Fitter
 from engine.face.model import LANDMARKS
 from engine.image.resize import read_square
 from engine.image.yuv import I420, Colour
+from engine.painting import CpuPainter
 from engine.render.renderer import Rendered, open_renderer
 from tests.support.toy_actor import landmarks, opened, pose, toy_actor
 
@@ -38,7 +39,7 @@ def run(settings: Settings) -> list[Result]:
     renderer = open_renderer(actor, settings.backend)
     image, head = _picture(), pose(scale_px=24, yaw_deg=5, x_px=640, y_px=300)
     points = landmarks(head, opened(1.0))
-    dubber = Dubber(actor, renderer, COLOUR, look_ahead_ms=LOOK_AHEAD_MS)
+    dubber = Dubber(actor, CpuPainter(renderer), COLOUR, look_ahead_ms=LOOK_AHEAD_MS)
     sound = (0.1 * np.random.default_rng(0).standard_normal(STEP_SAMPLES)).astype(np.float32)
     times = count()
 

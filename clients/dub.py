@@ -2,8 +2,8 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -29,7 +29,7 @@ from engine.media import (
     read_audio,
     read_dub_audio,
 )
-from engine.render.renderer import Renderer, open_renderer
+from engine.painting import Painter, open_painter
 from engine.timing import AUDIO_RATE_HZ
 
 Progress = Callable[[str, int, int | None], None]
@@ -115,7 +115,21 @@ def dub(
     _check_paths(video, audio, out)
     pack = read_pack(actor)
     overridden = require_consent(pack, now_iso, override=options.override_consent)
-    renderer = open_renderer(pack, options.backend, precision=options.precision)
+    with closing(open_painter(pack, options.backend, precision=options.precision)) as painter:
+        report = _dub(video, audio, out, pack, painter, options, began, on_progress)
+    return report if overridden is None else replace(report, messages=(overridden, *report.messages))
+
+
+def _dub(
+    video: Path,
+    audio: Path,
+    out: Path,
+    pack: ActorPack,
+    painter: Painter,
+    options: DubOptions,
+    began: float,
+    on_progress: Progress,
+) -> DubReport:
     voice = read_audio(audio, AUDIO_RATE_HZ) if options.drive == "audio" else np.zeros(0, np.float32)
     track = track_video(video, face=options.face, on_frame=lambda done: on_progress("track", done, None))
     if not track.found.any():
@@ -124,9 +138,9 @@ def dub(
     programme = read_dub_audio(audio)
     tally, start = _Tally(), time.monotonic()
     with open_video(video) as reader:
-        dubber = _dubber(pack, renderer, reader.info.colour, options)
+        dubber = _dubber(pack, painter, reader.info.colour, options)
         source = _Frames(reader, track, tally)
-        debug = DebugWriter(options.debug_dir, renderer.model, pack) if options.debug_dir else None
+        debug = DebugWriter(options.debug_dir, painter.model, pack) if options.debug_dir else None
         with open_writer(out, reader.info, audio=programme) as writer:
             for frame, shown in _dubbed(dubber, source, voice, tally):
                 _count(tally, shown)
@@ -136,7 +150,7 @@ def dub(
                     writer.write(frame)
                 on_progress("dub", tally.frames, len(track))
     balance = audio_balance(programme.duration_s, source.end_s)
-    return _report(tally, balance, renderer, began, start, track_s, overridden)
+    return _report(tally, balance, painter, began, start, track_s)
 
 
 def _check_paths(video: Path, audio: Path, out: Path) -> None:
@@ -147,10 +161,10 @@ def _check_paths(video: Path, audio: Path, out: Path) -> None:
         raise MediaError(f"{video if video.is_dir() else audio} is a folder, a file is needed")
 
 
-def _dubber(pack: ActorPack, renderer: Renderer, colour: Colour, options: DubOptions) -> Dubber:
+def _dubber(pack: ActorPack, painter: Painter, colour: Colour, options: DubOptions) -> Dubber:
     return Dubber(
         pack,
-        renderer,
+        painter,
         colour,
         look_ahead_ms=options.look_ahead_ms,
         tracked=options.drive == "tracked",
@@ -221,13 +235,12 @@ def _timed(tally: _Tally, stage: str) -> Iterator[None]:
 def _report(
     tally: _Tally,
     balance: AudioBalance,
-    renderer: Renderer,
+    painter: Painter,
     began: float,
     start: float,
     track_s: float,
-    overridden: str | None,
 ) -> DubReport:
-    messages = [overridden] if overridden else []
+    messages = []
     if balance.left_over_s > 0:
         messages.append(
             f"the voice is {balance.left_over_s:.2f} s longer than the video: that rest was left out"
@@ -245,7 +258,7 @@ def _report(
         track_s=track_s,
         render_fps=tally.frames / max(now - start, 1e-9),
         stage_ms={stage: 1000 * s / max(tally.frames, 1) for stage, s in tally.seconds.items()},
-        renderer=renderer.name,
+        renderer=painter.name,
         leftover_audio_s=balance.left_over_s,
         missing_audio_s=balance.missing_s,
         messages=tuple(messages),

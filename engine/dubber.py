@@ -8,12 +8,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 from engine.actor.pack import ActorPack
 from engine.arrays import F32, U8
-from engine.composite.bend import bend, bend_frame, displacement
-from engine.composite.blend import border_window, match_colour, paste
 from engine.errors import ActorPackError, NoFaceError
 from engine.expression.audio import LOOK_AHEADS_MS, STYLE_SIZE, AudioToExpression
 from engine.expression.manner import EXTRA, Manner
@@ -25,8 +21,7 @@ from engine.face.occlusion import CoverWatch
 from engine.face.presence import Presence, update
 from engine.image.resize import Square, read_square
 from engine.image.yuv import I420, Colour
-from engine.render.again import moved, turned_little
-from engine.render.renderer import Rendered, Renderer
+from engine.painting import DebugPictures, HeadToPaint, Painter
 
 Silence = Literal["closed", "source"]
 Shown = Literal["dubbed", "fading", "no face", "covered", "silence"]
@@ -49,27 +44,7 @@ class DubbedFrame:
     time_s: float
     shown: Shown
     level: float
-    debug: "DebugPictures | None" = None
-
-
-@dataclass(frozen=True, slots=True)
-class DebugPictures:
-    """What one frame went through.
-
-    Attributes:
-        square: the crop, in the frame; pose: in crop px; expression: float32 [E], as drawn.
-        source, rendered, matched: uint8 [S, S, 3], the crop bent to the expression, as drawn, and with the
-            frame's light.
-        alpha: float32 [S, S], how much of it shows.
-    """
-
-    square: Square
-    pose: Pose
-    expression: F32
-    source: U8
-    rendered: U8
-    matched: U8
-    alpha: F32
+    debug: DebugPictures | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,20 +66,12 @@ class _Crop:
     source: U8 | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Drawn:
-    """The picture that the network drew last: for which head and mouth."""
-
-    pose: Pose
-    expression: F32
-
-
 class Dubber:
     """One stream of one actor; see the module.
 
     Args:
         actor: the pack.
-        renderer: the actor, opened.
+        painter: the actor, opened; the stream's own while it runs, and the caller's to close.
         colour: how the frames' bytes are meant.
         look_ahead_ms: sound needed beyond a frame's time; ignored when tracked.
         tracked: drive with the frames' own expression (self-reenactment) instead of sound.
@@ -119,7 +86,7 @@ class Dubber:
     def __init__(
         self,
         actor: ActorPack,
-        renderer: Renderer,
+        painter: Painter,
         colour: Colour,
         *,
         look_ahead_ms: int = LOOK_AHEADS_MS[-1],
@@ -127,19 +94,18 @@ class Dubber:
         silence: Silence = "closed",
         keep_debug: bool = False,
     ) -> None:
-        self._renderer, self._colour, self._silence, self._keep_debug = renderer, colour, silence, keep_debug
-        self._cover = CoverWatch(renderer.model, renderer.neutral)
-        self._fitter = Fitter(renderer.model, actor.neutral[:LANDMARKS])
+        self._painter, self._colour, self._silence, self._keep_debug = painter, colour, silence, keep_debug
+        self._cover = CoverWatch(painter.model, painter.neutral)
+        self._fitter = Fitter(painter.model, actor.neutral[:LANDMARKS])
         if actor.style.shape != (STYLE_SIZE,):
             raise ActorPackError(f"the actor pack's style has {len(actor.style)} numbers, not {STYLE_SIZE}")
         style = actor.style if actor.style.any() else None
         self._speech = None if tracked else SpeechToExpression(AudioToExpression(look_ahead_ms, style))
-        self._manner = manner_of(actor, renderer.model)
+        self._manner = manner_of(actor, painter.model)
         self._waiting: deque[_Waiting] = deque()
         self._box: CropBox | None = None
         self._presence = Presence()
-        self._out = Rendered.empty(renderer.size_px)
-        self._drawn: _Drawn | None = None  # what is in it; None: the next frame must be drawn
+        self._again = False  # the picture that was painted last may be shown again
 
     def push_audio(self, samples: F32) -> None:
         """Take the dub's next samples, float32 [T], mono, 16 kHz; not used when tracked."""
@@ -173,7 +139,7 @@ class Dubber:
         if self._speech is not None:
             self._speech.forget_before(before_s)
         self._waiting.clear()
-        self._box, self._drawn, self._presence = None, None, Presence()
+        self._box, self._again, self._presence = None, False, Presence()
         self._cover.reset()
 
     def step(self, *, gain: float = 1.0, half: bool = False) -> DubbedFrame | None:
@@ -194,7 +160,7 @@ class Dubber:
         state = self._fit(frame)
         if state is None:
             self._cover.miss()
-            self._box, self._drawn, self._presence = None, None, update(self._presence, None)
+            self._box, self._again, self._presence = None, False, update(self._presence, None)
             return DubbedFrame(frame.image, frame.time_s, "no face", 0.0)
         before, self._box = self._box, follow(None if frame.cut else self._box, state.pose)
         if before is not None and not frame.cut and jumped(before, self._box):
@@ -206,14 +172,14 @@ class Dubber:
         expression, level, shown = self._expression(frame, state)
         level *= gain
         if frame.cut or not half or level < NOTHING_SHOWN:
-            self._drawn = None
+            self._again = False
         if level < NOTHING_SHOWN:
             return DubbedFrame(frame.image, frame.time_s, shown, 0.0)
         debug = self._draw(frame, crop, state, expression, level)
         return DubbedFrame(frame.image, frame.time_s, shown, level, debug)
 
     def _crop(self, frame: _Waiting, square: Square, state: FaceState) -> _Crop:
-        size = self._renderer.size_px
+        size = self._painter.size_px
         source = read_square(frame.image, square, frame.colour, size)
         return _Crop(square, crop_pose(state.pose, square, size), source)
 
@@ -238,30 +204,21 @@ class Dubber:
     def _draw(
         self, frame: _Waiting, crop: _Crop, state: FaceState, expression: F32, level: float
     ) -> DebugPictures | None:
-        image, square, pose, source = frame.image, crop.square, crop.pose, crop.source
-        if source is None:
+        if crop.source is None:
             return None
-        neutral, size = self._renderer.neutral, self._renderer.size_px
-        last, self._drawn = self._drawn, None
-        again = last is not None and turned_little(last.pose, pose)
-        if again and last is not None:
-            expression = last.expression
-        if self._speech is not None:
-            shift = displacement(self._renderer.model, neutral, state.expression, expression, pose, size)
-            bend_frame(image, square, shift * np.float32(level))
-            source = np.asarray(bend(source, shift), np.uint8)
-        if again and last is not None:
-            drawn = moved(self._out, last.pose, pose)
-        else:
-            self._renderer.render(source, pose, expression, out=self._out)
-            self._drawn, drawn = _Drawn(pose, expression), self._out
-        window = border_window(size)
-        mask, alpha = drawn.mask * window, drawn.alpha * window
-        rgb = match_colour(drawn.rgb, source, mask, alpha)
-        paste(image, square, frame.colour, rgb, alpha * np.float32(level))
-        if not self._keep_debug:
-            return None
-        return DebugPictures(square, pose, expression, source, drawn.rgb.copy(), rgb, alpha)
+        head = HeadToPaint(
+            square=crop.square,
+            pose=crop.pose,
+            source=crop.source,
+            colour=frame.colour,
+            shown=None if self._speech is None else state.expression,
+            wanted=expression,
+            level=level,
+            again=self._again,
+            keep_debug=self._keep_debug,
+        )
+        self._again = True
+        return self._painter.paint(frame.image, head)
 
 
 def manner_of(actor: ActorPack, model: FaceModel) -> Manner:
@@ -277,3 +234,6 @@ def manner_of(actor: ActorPack, model: FaceModel) -> Manner:
         return Manner.of(rows, model)
     except (TypeError, ValueError) as error:
         raise ActorPackError(f"the actor pack's manner of speaking does not fit: {error}") from error
+
+
+__all__ = ["DebugPictures", "DubbedFrame", "Dubber", "Shown", "Silence", "manner_of"]

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -21,7 +22,8 @@ from engine.face.model import ASSET as FACE_MODEL_ASSET
 from engine.face.model import Pose, load_face_model
 from engine.face.tracker import FaceTracker
 from engine.image.yuv import I420, Colour
-from engine.render.renderer import PRIOR_ASSETS, Renderer, asset_sha256, open_renderer
+from engine.painting import Painter, open_painter
+from engine.render.renderer import PRIOR_ASSETS, asset_sha256
 from engine.timing import AUDIO_RATE_HZ
 from streaming.types import NS_PER_S
 from streaming.worker.wire import Measure, Open
@@ -42,13 +44,13 @@ class OpenedActor:
     """An actor that is ready to be dubbed.
 
     Attributes:
-        renderer: compiled, and warm.
+        painter: compiled, and warm; the caller's to close.
         tracker: for one stream; warm, and without a memory.
         make_dubber: a new dubber, for one stream.
         warning: what the operator must be told: a consent that was overridden.
     """
 
-    renderer: Renderer
+    painter: Painter
     tracker: FaceTracker
     make_dubber: Callable[[], Dubber]
     warning: str | None
@@ -60,32 +62,35 @@ def open_actor(order: Open) -> OpenedActor:
     Raises:
         InputError: the pack cannot be used, or has no consent that holds.
         AssetError: the face models are missing.
-        BackendError: the renderer cannot run here.
+        BackendError: the painter cannot run here.
     """
     pack = read_pack(Path(order.actor))
     warning = require_consent(pack, order.now_iso, override=order.override_consent)
     precision = cast(WantedPrecision, order.precision)
-    renderer = open_renderer(pack, order.backend, precision=precision)
+    painter = open_painter(pack, order.backend, precision=precision)
 
     def make_dubber() -> Dubber:
-        return Dubber(pack, renderer, _COLOUR, look_ahead_ms=order.look_ahead_ms, silence=order.idle)
+        return Dubber(pack, painter, _COLOUR, look_ahead_ms=order.look_ahead_ms, silence=order.idle)
 
-    rehearsal = Rehearsal(pack, make_dubber(), order.width, order.height)
-    for _ in range(WARM_FRAMES):
-        rehearsal.step()
+    with ExitStack() as opened:
+        opened.callback(painter.close)
+        rehearsal = Rehearsal(pack, make_dubber(), order.width, order.height)
+        for _ in range(WARM_FRAMES):
+            rehearsal.step()
+        opened.pop_all()
     tracker = rehearsal.tracker
     tracker.reset()
-    return OpenedActor(renderer, tracker, make_dubber, warning)
+    return OpenedActor(painter, tracker, make_dubber, warning)
 
 
 def warm_up() -> None:
     """Load and compile all that does not depend on the actor; what is missing shows when one is opened."""
     try:
         pack = made_up_pack()
-        dubber = Dubber(pack, open_renderer(pack), _COLOUR)
-        rehearsal = Rehearsal(pack, dubber, 320, 240)
-        for _ in range(2):
-            rehearsal.step()
+        with closing(open_painter(pack)) as painter:
+            rehearsal = Rehearsal(pack, Dubber(pack, painter, _COLOUR), 320, 240)
+            for _ in range(2):
+                rehearsal.step()
     except LivedubError as error:
         log.warning("a worker could not warm up: %s", error)
 
@@ -97,13 +102,13 @@ def measure_frame_s(order: Measure, clock_ns: Callable[[], int]) -> float:
         InputError, AssetError, BackendError: as for `open_actor`.
     """
     pack = made_up_pack() if order.actor is None else read_pack(Path(order.actor))
-    dubber = Dubber(pack, open_renderer(pack), _COLOUR)
-    rehearsal = Rehearsal(pack, dubber, order.width, order.height)
     times = []
-    for _ in range(WARM_FRAMES + MEASURED_FRAMES):
-        began_ns = clock_ns()
-        rehearsal.step()
-        times.append((clock_ns() - began_ns) / NS_PER_S)
+    with closing(open_painter(pack)) as painter:
+        rehearsal = Rehearsal(pack, Dubber(pack, painter, _COLOUR), order.width, order.height)
+        for _ in range(WARM_FRAMES + MEASURED_FRAMES):
+            began_ns = clock_ns()
+            rehearsal.step()
+            times.append((clock_ns() - began_ns) / NS_PER_S)
     return float(np.median(times[WARM_FRAMES:]))
 
 

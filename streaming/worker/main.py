@@ -103,7 +103,7 @@ class Worker:
         finally:
             os.close(fd)
         self._stage = Stage(actor.tracker, actor.make_dubber, pictures, time.monotonic_ns)
-        self._say(wire.Ready(actor.renderer.name, actor.warning))
+        self._say(wire.Ready(actor.painter.name, actor.warning))
 
     def _measure(self, message: wire.Measure) -> None:
         try:

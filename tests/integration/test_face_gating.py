@@ -16,7 +16,7 @@ from engine.face.tracker import VERIFY_FRAMES, FaceTracker
 from engine.image.resize import read_square
 from engine.image.yuv import Colour, rgb_to_i420
 from engine.media import open_video
-from engine.render.renderer import Renderer, open_renderer
+from engine.painting import Painter, open_painter
 from tests.support.data import data_file, faces_picture, model_file
 from tests.support.toy_actor import toy_actor
 from tests.support.voice import voice
@@ -29,17 +29,17 @@ CALM_FRAMES, FOOTAGE_FRAMES = 12, 60
 
 
 @pytest.fixture(scope="module")
-def renderer() -> Renderer:
+def painter() -> Painter:
     model_file("face_landmarker")
-    return open_renderer(ACTOR)
+    return open_painter(ACTOR)
 
 
 class Camera:
     """What a camera sees, tracked and dubbed frame by frame."""
 
-    def __init__(self, renderer: Renderer) -> None:
+    def __init__(self, painter: Painter) -> None:
         self.tracker, self.count = FaceTracker(), 0
-        self.dubber = Dubber(ACTOR, renderer, BT709, look_ahead_ms=0)
+        self.dubber = Dubber(ACTOR, painter, BT709, look_ahead_ms=0)
         self.dubber.push_audio(voice(3.0))
         self.changed: U8 = np.zeros((HEIGHT, WIDTH), np.uint8)
 
@@ -65,9 +65,9 @@ def room(*faces: tuple[int, int, float, bool]) -> U8:
 
 @pytest.mark.parametrize("colour", [(25, 25, 28), (220, 40, 160)])
 def test_a_thing_before_the_mouth_shows_the_source_within_two_frames(
-    renderer: Renderer, colour: tuple[int, int, int]
+    painter: Painter, colour: tuple[int, int, int]
 ) -> None:
-    camera = Camera(renderer)
+    camera = Camera(painter)
     for _ in range(CALM_FRAMES):
         assert camera.sees(room(HERE)).level > 0
     covered = np.asarray(cv2.circle(room(HERE), (160, 210), 26, colour, -1), np.uint8)
@@ -78,9 +78,9 @@ def test_a_thing_before_the_mouth_shows_the_source_within_two_frames(
     assert [camera.sees(room(HERE)).level for _ in range(8)][-1] == 1
 
 
-def test_somebody_beside_or_behind_is_never_drawn_on(renderer: Renderer) -> None:
+def test_somebody_beside_or_behind_is_never_drawn_on(painter: Painter) -> None:
     """Another, smaller face comes, and stays when the first one leaves: it is not the first one's place."""
-    camera, here, other = Camera(renderer), (200, 250, 0.9, False), (700, 250, 0.7, True)
+    camera, here, other = Camera(painter), (200, 250, 0.9, False), (700, 250, 0.7, True)
     for faces in (6 * [(here,)], VERIFY_FRAMES * [(here, other)]):
         for both in faces:
             frame = camera.sees(faces_picture(*both, width=960, height=540))
@@ -95,8 +95,8 @@ def test_somebody_beside_or_behind_is_never_drawn_on(renderer: Renderer) -> None
             assert camera.changed.sum() == 0
 
 
-def test_a_face_that_leaves_shows_the_source_at_once(renderer: Renderer) -> None:
-    camera = Camera(renderer)
+def test_a_face_that_leaves_shows_the_source_at_once(painter: Painter) -> None:
+    camera = Camera(painter)
     for _ in range(8):
         camera.sees(room(HERE))
     for x in (100, 40, -20, -80):

@@ -14,7 +14,7 @@ from clients.dub import DubOptions, _dubbed, _dubber, _Frames, _Tally
 from engine.actor.pack import read_pack
 from engine.face.track import track_video
 from engine.media import open_video
-from engine.render.renderer import open_renderer
+from engine.painting import open_painter
 from tests.support.voice import voice
 
 
@@ -23,7 +23,7 @@ def main(film: Path, actor: Path, look_ahead_ms: int, out: Path) -> None:
     pack, track = read_pack(actor), track_video(film, cache_dir=None)
     how = DubOptions(look_ahead_ms=look_ahead_ms, silence="source")
     with open_video(film) as reader:
-        dubber = _dubber(pack, open_renderer(pack), reader.info.colour, how)
+        dubber = _dubber(pack, open_painter(pack), reader.info.colour, how)
         source = _Frames(reader, track, _Tally())
         done = [
             (shown.shown, shown.image.copy()) for _, shown in _dubbed(dubber, source, voice(1.0), _Tally())

@@ -13,7 +13,7 @@ from engine.expression.manner import EXTRA
 from engine.face.model import Pose, aperture
 from engine.image.resize import read_square
 from engine.image.yuv import I420, Colour
-from engine.render.renderer import Renderer, open_renderer
+from engine.painting import Painter, open_painter
 from engine.timing import AUDIO_RATE_HZ
 from tests.support.toy_actor import landmarks, opened, pose, toy_actor
 from tests.support.voice import silence, voice
@@ -87,12 +87,12 @@ def shots(count: int = FRAMES) -> list[Shot]:
 
 
 @pytest.fixture(scope="module")
-def renderer() -> Renderer:
-    return open_renderer(ACTOR)
+def painter() -> Painter:
+    return open_painter(ACTOR)
 
 
-def make(renderer: Renderer, *, tracked: bool = False, look_ahead_ms: int = LOOK_AHEAD_MS) -> Dubber:
-    return Dubber(ACTOR, renderer, BT709, look_ahead_ms=look_ahead_ms, tracked=tracked)
+def make(painter: Painter, *, tracked: bool = False, look_ahead_ms: int = LOOK_AHEAD_MS) -> Dubber:
+    return Dubber(ACTOR, painter, BT709, look_ahead_ms=look_ahead_ms, tracked=tracked)
 
 
 def same(a: I420, b: I420) -> bool:
@@ -104,25 +104,25 @@ def changed(frame: DubbedFrame, before: I420) -> Bool:
 
 
 @pytest.fixture(scope="module")
-def offline(renderer: Renderer) -> list[DubbedFrame]:
+def offline(painter: Painter) -> list[DubbedFrame]:
     """Everything pushed at once, then stepped."""
-    return Programme(shots(), piece_samples=10**6, frames_ahead=FRAMES).through(make(renderer))
+    return Programme(shots(), piece_samples=10**6, frames_ahead=FRAMES).through(make(painter))
 
 
 @pytest.mark.parametrize(
     ("piece_samples", "frames_ahead"), [(640, 1), (100, 1), (1501, 4), (AUDIO_RATE_HZ, 1), (640, FRAMES)]
 )
 def test_stream_is_offline(
-    renderer: Renderer, offline: list[DubbedFrame], piece_samples: int, frames_ahead: int
+    painter: Painter, offline: list[DubbedFrame], piece_samples: int, frames_ahead: int
 ) -> None:
     streamed = Programme(shots(), piece_samples=piece_samples, frames_ahead=frames_ahead)
-    got = streamed.through(make(renderer))
+    got = streamed.through(make(painter))
     assert [(f.time_s, f.shown, f.level) for f in got] == [(f.time_s, f.shown, f.level) for f in offline]
     assert all(same(a.image, b.image) for a, b in zip(got, offline, strict=True))
 
 
-def test_two_streams_do_not_meet(renderer: Renderer, offline: list[DubbedFrame]) -> None:
-    one, other, sound = make(renderer), make(renderer), voice(0.9)
+def test_two_streams_do_not_meet(painter: Painter, offline: list[DubbedFrame]) -> None:
+    one, other, sound = make(painter), make(painter), voice(0.9)
     for dubber in (one, other):
         dubber.push_audio(sound)
     for index, (shot, noise) in enumerate(zip(shots(), shots()[::-1], strict=True)):
@@ -134,18 +134,18 @@ def test_two_streams_do_not_meet(renderer: Renderer, offline: list[DubbedFrame])
         assert same(got.image, offline[index].image)
 
 
-def test_sound_moves_the_mouth(renderer: Renderer, offline: list[DubbedFrame]) -> None:
-    other = Programme(shots(), sound=voice(0.9, seed=2)).through(make(renderer))
+def test_sound_moves_the_mouth(painter: Painter, offline: list[DubbedFrame]) -> None:
+    other = Programme(shots(), sound=voice(0.9, seed=2)).through(make(painter))
     assert not same(other[-1].image, offline[-1].image)
 
 
-def test_original_opening_does_not_matter_to_what_is_drawn(renderer: Renderer) -> None:
+def test_original_opening_does_not_matter_to_what_is_drawn(painter: Painter) -> None:
     """What the source's lips do leaves no trace in geometry or level; its skin is bent to the new mouth."""
     open_ones = shots()
     still = [replace(shot, points=landmarks(head(i))) for i, shot in enumerate(open_ones)]
     results = []
     for film in (still, open_ones):
-        dubber = Dubber(ACTOR, renderer, BT709, look_ahead_ms=LOOK_AHEAD_MS, keep_debug=True)
+        dubber = Dubber(ACTOR, painter, BT709, look_ahead_ms=LOOK_AHEAD_MS, keep_debug=True)
         results.append(Programme(film).through(dubber))
     for a, b in zip(*results, strict=True):
         assert a.level == b.level
@@ -157,13 +157,13 @@ def test_original_opening_does_not_matter_to_what_is_drawn(renderer: Renderer) -
     assert (bent[0].source != bent[1].source).any()
 
 
-def test_tracked_skin_stays_where_it_is(renderer: Renderer) -> None:
+def test_tracked_skin_stays_where_it_is(painter: Painter) -> None:
     """The frame's own expression is the target: nothing is bent."""
-    dubber = Dubber(ACTOR, renderer, BT709, look_ahead_ms=LOOK_AHEAD_MS, tracked=True, keep_debug=True)
+    dubber = Dubber(ACTOR, painter, BT709, look_ahead_ms=LOOK_AHEAD_MS, tracked=True, keep_debug=True)
     film = shots()
     last = Programme(film).through(dubber)[-1].debug
     assert last is not None
-    crop = read_square(film[-1].image, last.square, BT709, renderer.size_px)
+    crop = read_square(film[-1].image, last.square, BT709, painter.size_px)
     assert crop is not None
     unchanged = last.alpha == 0
     np.testing.assert_array_equal(last.source[unchanged], crop[unchanged])
@@ -180,8 +180,8 @@ def test_only_the_mask_is_touched(offline: list[DubbedFrame]) -> None:
         assert rows.min() > nose, "above the nose nothing changes"
 
 
-def test_waits_for_the_sound_that_it_needs(renderer: Renderer) -> None:
-    dubber = make(renderer)
+def test_waits_for_the_sound_that_it_needs(painter: Painter) -> None:
+    dubber = make(painter)
     dubber.push_video(picture(0), 0.2, landmarks(head()))
     needed = round((0.2 + LOOK_AHEAD_MS / 1000) * AUDIO_RATE_HZ)
     dubber.push_audio(silence((needed - 1) / AUDIO_RATE_HZ))
@@ -192,43 +192,43 @@ def test_waits_for_the_sound_that_it_needs(renderer: Renderer) -> None:
     assert frame.time_s == 0.2
 
 
-def test_waits_for_the_first_sound_without_look_ahead(renderer: Renderer) -> None:
-    dubber = make(renderer, look_ahead_ms=0)
+def test_waits_for_the_first_sound_without_look_ahead(painter: Painter) -> None:
+    dubber = make(painter, look_ahead_ms=0)
     dubber.push_video(picture(0), 0.0, landmarks(head()))
     assert dubber.step() is None
     dubber.push_audio(silence(0.04))
     assert dubber.step() is not None
 
 
-def test_no_face_leaves_the_frame_alone(renderer: Renderer) -> None:
+def test_no_face_leaves_the_frame_alone(painter: Painter) -> None:
     all_shots = shots(6)
     for index in (0, 3):
         all_shots[index] = replace(all_shots[index], points=NO_FACE)
-    got = Programme(all_shots).through(make(renderer))
+    got = Programme(all_shots).through(make(painter))
     assert [frame.shown for frame in got] == ["no face", "fading", "fading", "no face", "fading", "fading"]
     for index in (0, 3):
         assert same(got[index].image, all_shots[index].image)
         assert got[index].level == 0
 
 
-def test_a_turned_head_fades_out_and_shows_the_source(renderer: Renderer) -> None:
+def test_a_turned_head_fades_out_and_shows_the_source(painter: Painter) -> None:
     all_shots = [Shot(picture(i), landmarks(head(yaw_deg=0 if i < 5 else 60))) for i in range(8)]
-    got = Programme(all_shots).through(make(renderer))
+    got = Programme(all_shots).through(make(painter))
     assert [frame.level for frame in got] == [0.25, 0.5, 0.75, 1, 1, 0.5, 0, 0]
     assert [frame.shown for frame in got[4:]] == ["dubbed", "fading", "no face", "no face"]
     assert same(got[6].image, all_shots[6].image)
 
 
-def test_a_cut_shows_the_dub_at_once(renderer: Renderer) -> None:
+def test_a_cut_shows_the_dub_at_once(painter: Painter) -> None:
     far = landmarks(pose(scale_px=9, x_px=100, y_px=100))
     cut = [Shot(picture(0), landmarks(head())), Shot(picture(1), far, cut=True)]
-    got = Programme(cut).through(make(renderer))
+    got = Programme(cut).through(make(painter))
     assert [(frame.shown, frame.level) for frame in got] == [("fading", 0.25), ("dubbed", 1.0)]
     assert changed(got[1], cut[1].image)[:, 250:].sum() == 0, "nothing of the old place"
 
 
-def test_tracked_needs_no_sound_and_repeats_the_source(renderer: Renderer) -> None:
-    dubber = make(renderer, tracked=True)
+def test_tracked_needs_no_sound_and_repeats_the_source(painter: Painter) -> None:
+    dubber = make(painter, tracked=True)
     dubber.push_audio(voice(0.2))
     images = []
     for index, opening in enumerate([0.0, 0.0, 0.0, 0.0, 2.0]):
@@ -240,8 +240,8 @@ def test_tracked_needs_no_sound_and_repeats_the_source(renderer: Renderer) -> No
 
 
 @pytest.mark.parametrize("silence_shows", ["closed", "source"])
-def test_silence(renderer: Renderer, silence_shows: str) -> None:
-    dubber = Dubber(ACTOR, renderer, BT709, silence="source" if silence_shows == "source" else "closed")
+def test_silence(painter: Painter, silence_shows: str) -> None:
+    dubber = Dubber(ACTOR, painter, BT709, silence="source" if silence_shows == "source" else "closed")
     got = Programme(shots(6), sound=silence(1.0)).through(dubber)
     if silence_shows == "source":
         assert {(frame.shown, frame.level) for frame in got} == {("silence", 0.0)}
@@ -251,16 +251,16 @@ def test_silence(renderer: Renderer, silence_shows: str) -> None:
         assert changed(got[-1], shots(6)[-1].image).any()
 
 
-def test_a_face_at_the_border(renderer: Renderer) -> None:
+def test_a_face_at_the_border(painter: Painter) -> None:
     for x, y in ((0, 150), (WIDTH, 150), (240, HEIGHT - 20), (240, -90), (-300, 0), (5000, 5000)):
         points = landmarks(pose(scale_px=14, x_px=x, y_px=y))
-        got = Programme([Shot(picture(i), points) for i in range(2)]).through(make(renderer, tracked=True))
+        got = Programme([Shot(picture(i), points) for i in range(2)]).through(make(painter, tracked=True))
         assert len(got) == 2
 
 
-def test_debug_pictures_on_demand(renderer: Renderer, offline: list[DubbedFrame]) -> None:
+def test_debug_pictures_on_demand(painter: Painter, offline: list[DubbedFrame]) -> None:
     assert offline[-1].debug is None
-    dubber = Dubber(ACTOR, renderer, BT709, look_ahead_ms=LOOK_AHEAD_MS, keep_debug=True)
+    dubber = Dubber(ACTOR, painter, BT709, look_ahead_ms=LOOK_AHEAD_MS, keep_debug=True)
     got = Programme(shots(), piece_samples=5000).through(dubber)
     assert same(got[-1].image, offline[-1].image)
     first, last = got[0].debug, got[-1].debug
@@ -280,10 +280,10 @@ def test_debug_pictures_on_demand(renderer: Renderer, offline: list[DubbedFrame]
     st.floats(0, 5),
 )
 def test_any_head_leaves_a_frame(
-    renderer: Renderer, scale_px: float, yaw_deg: float, roll_deg: float, x: float, y: float, opening: float
+    painter: Painter, scale_px: float, yaw_deg: float, roll_deg: float, x: float, y: float, opening: float
 ) -> None:
     one = pose(scale_px=scale_px, yaw_deg=yaw_deg, roll_deg=roll_deg, x_px=x, y_px=y)
-    dubber = make(renderer, tracked=True)
+    dubber = make(painter, tracked=True)
     for index in range(2):
         dubber.push_video(picture(0), index / RATE_HZ, landmarks(one, opened(opening)))
         frame = dubber.step()
@@ -291,8 +291,8 @@ def test_any_head_leaves_a_frame(
         assert frame.image.y.shape == (HEIGHT, WIDTH)
 
 
-def test_landmarks_on_one_point_are_no_face(renderer: Renderer) -> None:
-    dubber = make(renderer, tracked=True)
+def test_landmarks_on_one_point_are_no_face(painter: Painter) -> None:
+    dubber = make(painter, tracked=True)
     dubber.push_video(picture(0), 0.0, np.full((478, 3), 7, np.float32))
     frame = dubber.step()
     assert frame is not None
@@ -300,43 +300,43 @@ def test_landmarks_on_one_point_are_no_face(renderer: Renderer) -> None:
     assert same(frame.image, picture(0))
 
 
-def test_a_style_that_the_speech_model_does_not_know_is_refused(renderer: Renderer) -> None:
+def test_a_style_that_the_speech_model_does_not_know_is_refused(painter: Painter) -> None:
     strange = replace(ACTOR, style=np.ones(3, np.float32))
     with pytest.raises(ActorPackError, match="style has 3 numbers, not 8"):
-        Dubber(strange, renderer, BT709)
+        Dubber(strange, painter, BT709)
 
 
-def drawn(actor: ActorPack, renderer: Renderer, sound: F32) -> F32:
+def drawn(actor: ActorPack, painter: Painter, sound: F32) -> F32:
     """The expressions of a job that were drawn."""
-    dubber = Dubber(actor, renderer, BT709, look_ahead_ms=LOOK_AHEAD_MS, keep_debug=True)
+    dubber = Dubber(actor, painter, BT709, look_ahead_ms=LOOK_AHEAD_MS, keep_debug=True)
     frames = Programme(shots(), sound=sound).through(dubber)
     return np.stack([frame.debug.expression for frame in frames if frame.debug])
 
 
-def a_manner(renderer: Renderer) -> F32:
+def a_manner(painter: Painter) -> F32:
     """Half as far again, and held in some way that opens nothing."""
-    opening = aperture(renderer.model.basis)
-    jaw = renderer.model.jaw_open / (opening @ renderer.model.jaw_open)
+    opening = aperture(painter.model.basis)
+    jaw = painter.model.jaw_open / (opening @ painter.model.jaw_open)
     hold = np.random.default_rng(0).normal(0, 0.2, len(jaw))
     return np.stack([0.5 * jaw, hold - (opening @ hold) * jaw]).astype(np.float32)
 
 
-def test_an_actor_speaks_in_the_packs_style_and_manner(renderer: Renderer) -> None:
-    rows, opening = a_manner(renderer), aperture(renderer.model.basis)
-    average = drawn(ACTOR, renderer, voice(0.9))
-    styled = drawn(replace(ACTOR, style=np.full(8, 2, np.float32)), renderer, voice(0.9))
+def test_an_actor_speaks_in_the_packs_style_and_manner(painter: Painter) -> None:
+    rows, opening = a_manner(painter), aperture(painter.model.basis)
+    average = drawn(ACTOR, painter, voice(0.9))
+    styled = drawn(replace(ACTOR, style=np.full(8, 2, np.float32)), painter, voice(0.9))
     assert np.abs(styled - average).max() > 1e-3
-    own = drawn(replace(ACTOR, extras={EXTRA: rows}), renderer, voice(0.9))
+    own = drawn(replace(ACTOR, extras={EXTRA: rows}), painter, voice(0.9))
     np.testing.assert_allclose(own @ opening, 1.5 * (average @ opening), atol=1e-4)
     assert np.linalg.norm(own[-1] - average[-1]) > 0.5 * np.linalg.norm(rows[1])
 
 
-def test_an_actors_manner_leaves_silence_alone(renderer: Renderer) -> None:
-    actor = replace(ACTOR, extras={EXTRA: a_manner(renderer)})
-    np.testing.assert_array_equal(drawn(actor, renderer, silence(1.0)), drawn(ACTOR, renderer, silence(1.0)))
+def test_an_actors_manner_leaves_silence_alone(painter: Painter) -> None:
+    actor = replace(ACTOR, extras={EXTRA: a_manner(painter)})
+    np.testing.assert_array_equal(drawn(actor, painter, silence(1.0)), drawn(ACTOR, painter, silence(1.0)))
 
 
-def test_a_manner_of_another_face_model_is_refused(renderer: Renderer) -> None:
+def test_a_manner_of_another_face_model_is_refused(painter: Painter) -> None:
     strange = replace(ACTOR, extras={EXTRA: np.zeros((2, 3), np.float32)})
     with pytest.raises(ActorPackError, match="manner of speaking does not fit"):
-        Dubber(strange, renderer, BT709)
+        Dubber(strange, painter, BT709)

@@ -6,7 +6,7 @@ import pytest
 from engine.dubber import DubbedFrame, Dubber
 from engine.face.presence import YAW_LIMIT, YAW_RETURN
 from engine.image.yuv import I420, Colour, rgb_to_i420
-from engine.render.renderer import Renderer, open_renderer
+from engine.painting import Painter, open_painter
 from tests.support.painted_face import hidden, picture
 from tests.support.toy_actor import landmarks, opened, pose, toy_actor
 from tests.support.voice import voice
@@ -18,15 +18,15 @@ NO_FACE = np.full((478, 3), np.nan, np.float32)
 
 
 @pytest.fixture(scope="module")
-def renderer() -> Renderer:
-    return open_renderer(ACTOR)
+def painter() -> Painter:
+    return open_painter(ACTOR)
 
 
 class Stream:
     """A painted person's frames, one after the other."""
 
-    def __init__(self, renderer: Renderer, *, tracked: bool = False) -> None:
-        self.dubber = Dubber(ACTOR, renderer, BT709, look_ahead_ms=0, tracked=tracked)
+    def __init__(self, painter: Painter, *, tracked: bool = False) -> None:
+        self.dubber = Dubber(ACTOR, painter, BT709, look_ahead_ms=0, tracked=tracked)
         self.dubber.push_audio(voice(4.0))
         self.count, self.before = 0, I420.blank(WIDTH, HEIGHT)
 
@@ -54,9 +54,9 @@ class Stream:
 
 @pytest.mark.parametrize("tracked", [False, True])
 def test_a_hidden_mouth_shows_the_source_within_two_frames_and_returns(
-    renderer: Renderer, tracked: bool
+    painter: Painter, tracked: bool
 ) -> None:
-    stream = Stream(renderer, tracked=tracked)
+    stream = Stream(painter, tracked=tracked)
     assert [stream.next().level for _ in range(12)][4:] == [1.0] * 8
     first, second, third = (stream.next(colour=(40, 40, 40)) for _ in range(3))
     assert [first.shown, second.shown, third.shown] == ["fading", "covered", "covered"]
@@ -65,13 +65,13 @@ def test_a_hidden_mouth_shows_the_source_within_two_frames_and_returns(
     assert [stream.next().level for _ in range(7)] == [0, 0, 0.25, 0.5, 0.75, 1, 1]
 
 
-def test_a_mouth_that_speaks_is_never_taken_for_hidden(renderer: Renderer) -> None:
-    stream = Stream(renderer)
+def test_a_mouth_that_speaks_is_never_taken_for_hidden(painter: Painter) -> None:
+    stream = Stream(painter)
     assert {stream.next(yaw_deg=20 * np.sin(i / 9)).shown for i in range(80)} == {"fading", "dubbed"}
 
 
-def test_a_turned_head_shows_the_source_within_two_frames(renderer: Renderer) -> None:
-    stream = Stream(renderer)
+def test_a_turned_head_shows_the_source_within_two_frames(painter: Painter) -> None:
+    stream = Stream(painter)
     for _ in range(6):
         stream.next()
     stream.next(yaw_deg=YAW_LIMIT + 3)
@@ -80,8 +80,8 @@ def test_a_turned_head_shows_the_source_within_two_frames(renderer: Renderer) ->
     assert stream.is_source(frame)
 
 
-def test_no_flicker_where_a_head_hovers_at_the_limit(renderer: Renderer) -> None:
-    stream = Stream(renderer)
+def test_no_flicker_where_a_head_hovers_at_the_limit(painter: Painter) -> None:
+    stream = Stream(painter)
     for _ in range(6):
         stream.next()
     middle, spread = (YAW_LIMIT + YAW_RETURN) / 2, 0.45 * (YAW_LIMIT - YAW_RETURN)
@@ -92,8 +92,8 @@ def test_no_flicker_where_a_head_hovers_at_the_limit(renderer: Renderer) -> None
     assert {stream.next(yaw_deg=float(angle)).level for angle in angles} == {0.0}
 
 
-def test_a_face_that_is_gone_is_not_drawn_and_fades_in_when_it_is_back(renderer: Renderer) -> None:
-    stream = Stream(renderer)
+def test_a_face_that_is_gone_is_not_drawn_and_fades_in_when_it_is_back(painter: Painter) -> None:
+    stream = Stream(painter)
     for _ in range(6):
         stream.next()
     frame = stream.next(gone=True)
@@ -102,8 +102,8 @@ def test_a_face_that_is_gone_is_not_drawn_and_fades_in_when_it_is_back(renderer:
     assert [stream.next().level for _ in range(4)] == [0.25, 0.5, 0.75, 1]
 
 
-def test_a_face_that_is_suddenly_elsewhere_fades_in_as_a_new_one(renderer: Renderer) -> None:
-    dubber = Dubber(ACTOR, renderer, BT709, tracked=True)
+def test_a_face_that_is_suddenly_elsewhere_fades_in_as_a_new_one(painter: Painter) -> None:
+    dubber = Dubber(ACTOR, painter, BT709, tracked=True)
     levels = []
     for index in range(8):
         head = pose(scale_px=6, x_px=90 if index < 5 else 230, y_px=90)

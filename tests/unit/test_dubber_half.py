@@ -10,8 +10,9 @@ from engine.dubber import DubbedFrame, Dubber
 from engine.face.model import Pose
 from engine.image.resize import Square, read_square
 from engine.image.yuv import I420, Colour
+from engine.painting import CpuPainter, Painter, open_painter
 from engine.render.again import moved, turned_little
-from engine.render.renderer import Rendered, Renderer, open_renderer
+from engine.render.renderer import Rendered, open_renderer
 from tests.support.toy_actor import crop_head, landmarks, opened, pose, toy_actor
 from tests.support.voice import voice
 
@@ -21,12 +22,12 @@ ACTOR = toy_actor("random")
 
 
 @pytest.fixture(scope="module")
-def renderer() -> Renderer:
-    return open_renderer(ACTOR)
+def painter() -> Painter:
+    return open_painter(ACTOR)
 
 
-def make(renderer: Renderer, actor: ActorPack = ACTOR) -> Dubber:
-    dubber = Dubber(actor, renderer, BT709, look_ahead_ms=120, keep_debug=True)
+def make(painter: Painter, actor: ActorPack = ACTOR) -> Dubber:
+    dubber = Dubber(actor, painter, BT709, look_ahead_ms=120, keep_debug=True)
     dubber.push_audio(voice(1.0))
     return dubber
 
@@ -57,8 +58,8 @@ def expressions(frames: list[DubbedFrame]) -> list[bytes]:
     return [frame.debug.expression.tobytes() for frame in frames if frame.debug]
 
 
-def test_half_rate_shows_every_mouth_twice(renderer: Renderer) -> None:
-    full, half = (expressions(film(make(renderer), half=half)) for half in (False, True))
+def test_half_rate_shows_every_mouth_twice(painter: Painter) -> None:
+    full, half = (expressions(film(make(painter), half=half)) for half in (False, True))
     assert len(full) == len(half) == FRAMES
     assert half == [full[index - index % 2] for index in range(FRAMES)]
 
@@ -69,7 +70,7 @@ def test_an_old_mouth_is_where_the_new_one_would_be() -> None:
     texture = np.stack([*np.meshgrid(ramp, ramp)] * 8).astype(np.float16)
     actor = replace(toy_actor("zero"), texture=texture)
     smooth = open_renderer(actor)
-    for one in film(make(smooth, actor), half=True)[3::2]:
+    for one in film(make(CpuPainter(smooth), actor), half=True)[3::2]:
         assert one.debug is not None
         fresh = Rendered.empty(smooth.size_px)
         smooth.render(one.debug.source, one.debug.pose, one.debug.expression, out=fresh)
@@ -80,13 +81,13 @@ def test_an_old_mouth_is_where_the_new_one_would_be() -> None:
         assert away < 0.2 * spread
 
 
-def test_a_head_that_turns_quickly_gets_a_mouth_of_its_own(renderer: Renderer) -> None:
-    full, half = (expressions(film(make(renderer), half=half, turn_deg=6)) for half in (False, True))
+def test_a_head_that_turns_quickly_gets_a_mouth_of_its_own(painter: Painter) -> None:
+    full, half = (expressions(film(make(painter), half=half, turn_deg=6)) for half in (False, True))
     assert half == full
 
 
-def test_a_cut_ends_what_was_drawn(renderer: Renderer) -> None:
-    dubber = make(renderer)
+def test_a_cut_ends_what_was_drawn(painter: Painter) -> None:
+    dubber = make(painter)
     push(dubber, 0, head(0))
     push(dubber, 1, head(1), cut=True)
     first, second = dubber.step(half=True), dubber.step(half=True)
@@ -95,10 +96,10 @@ def test_a_cut_ends_what_was_drawn(renderer: Renderer) -> None:
     assert len(set(expressions([first, second]))) == 2
 
 
-def test_gain_scales_what_shows_and_at_zero_nothing_is_drawn(renderer: Renderer) -> None:
+def test_gain_scales_what_shows_and_at_zero_nothing_is_drawn(painter: Painter) -> None:
     levels = []
     for gain in (1.0, 0.5, 0.0):
-        dubber = make(renderer)
+        dubber = make(painter)
         for index in range(5):
             before = push(dubber, index, head(index))
             frame = dubber.step(gain=gain)
@@ -108,8 +109,8 @@ def test_gain_scales_what_shows_and_at_zero_nothing_is_drawn(renderer: Renderer)
     assert levels == [1.0, 0.5, 0.0]
 
 
-def test_dropped_video_is_forgotten_and_the_sound_goes_on(renderer: Renderer) -> None:
-    dubber = make(renderer)
+def test_dropped_video_is_forgotten_and_the_sound_goes_on(painter: Painter) -> None:
+    dubber = make(painter)
     for index in range(4):
         push(dubber, index, head(index))
         if index < 2:
@@ -121,11 +122,11 @@ def test_dropped_video_is_forgotten_and_the_sound_goes_on(renderer: Renderer) ->
     assert frame is not None
     assert frame.level == 0.25, "the face fades in as a new one"
     assert frame.debug is not None
-    assert expressions([frame]) == [expressions(film(make(renderer), half=False))[5]]
+    assert expressions([frame]) == [expressions(film(make(painter), half=False))[5]]
 
 
-def test_a_frames_own_colour_is_used(renderer: Renderer) -> None:
-    dubber = make(renderer)
+def test_a_frames_own_colour_is_used(painter: Painter) -> None:
+    dubber = make(painter)
     push(dubber, 0, head(0), colour=BT601)
     frame = dubber.step()
     assert frame is not None

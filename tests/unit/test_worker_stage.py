@@ -8,7 +8,7 @@ import pytest
 from engine.dubber import Dubber
 from engine.expression.audio import STEP_MS
 from engine.image.yuv import I420, Colour
-from engine.render.renderer import open_renderer
+from engine.painting import open_painter
 from engine.timing import AUDIO_RATE_HZ
 from streaming.worker.slots import SlotPictures
 from streaming.worker.stage import MOST_SOUND_S, Stage
@@ -30,10 +30,10 @@ class NoTracker:
 @pytest.fixture
 def stage() -> Stage:
     actor = toy_actor()
-    renderer = open_renderer(actor)
+    painter = open_painter(actor)
     pictures = SlotPictures((I420.blank(64, 48),), (I420.blank(64, 48),))
     tracker: Any = NoTracker()
-    return Stage(tracker, lambda: Dubber(actor, renderer, BT709), pictures, lambda: 0)
+    return Stage(tracker, lambda: Dubber(actor, painter, BT709), pictures, lambda: 0)
 
 
 def held_s(stage: Stage) -> float:
