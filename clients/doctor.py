@@ -6,21 +6,31 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from rich.table import Table
 
 from engine.errors import LivedubError
 
+if TYPE_CHECKING:
+    from clients.measure_cpu import Measured
+
 State = Literal["ok", "missing", "optional"]
 
 MIN_FREE_GB = 1.0
 NVIDIA_LIMIT_S = 10
+FRAME_MS = 40.0
+REST_MS = 20.0  # of CPU, 720p: tracking 6, all around the network 14 (`livedub bench`, a Xeon with AMX)
+PACED = 1.3  # what a network costs more between other work than by itself: the caches are cold
+_THREADS = (
+    "one for the network: a second costs up to 20 % more CPU, makes both wait when anything else runs,"
+    " and is needed by decoder, encoder and sound"
+)
 _FLAGS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 _SIGNS: dict[State, str] = {"ok": "[green]ok[/green]", "missing": "[red]missing[/red]", "optional": "-"}
 
@@ -34,12 +44,14 @@ class Finding:
         state: ok; missing: nothing can be dubbed without it; optional: only some commands need it.
         detail: what was found.
         advice: how to get it, one line; empty if it is there.
+        numbers: what was measured for it, for programs.
     """
 
     what: str
     state: State
     detail: str
     advice: str = ""
+    numbers: Mapping[str, float] | None = None
 
 
 def examine() -> list[Finding]:
@@ -47,7 +59,7 @@ def examine() -> list[Finding]:
     return [
         Finding("python", "ok", f"{platform.python_version()} ({sys.executable})"),
         Finding("platform", "ok", f"{platform.platform()}, {os.cpu_count()} processors"),
-        _cpu(),
+        *_cpu(),
         *_backends(),
         _media(),
         *_models(),
@@ -105,14 +117,67 @@ def gpu_names() -> list[str]:
     return [line.strip() for line in done.stdout.splitlines() if line.strip()]
 
 
-def _cpu() -> Finding:
-    from engine.backends.cpu import cpu_info, fastest_precision
+def _cpu() -> list[Finding]:
+    from engine.backends.cpu import cpu_info
 
     model, flags = cpu_info()
     known = " ".join(flag for flag in _FLAGS if flag in flags)
-    found = f"{model or platform.machine()}: {known or 'no instruction sets known'}"
-    fastest = fastest_precision(flags, ("bf16", "int8"))
-    return Finding("cpu", "ok", f"{found}; fastest precision {fastest}")
+    cpu = Finding("cpu", "ok", f"{model or platform.machine()}: {known or 'no instruction sets known'}")
+    return [cpu, *_speed(), Finding("threads", "ok", _THREADS)]
+
+
+def _speed() -> list[Finding]:
+    """The network's times, measured now if they never were."""
+    from clients.measure_cpu import measured
+    from engine.backends import default_backend
+    from engine.errors import BackendError
+
+    try:
+        found = measured(default_backend())
+    except (BackendError, OSError) as error:
+        why = f"not measured: {error}"
+        return [Finding("precision", "optional", why, "get a backend that works, then run this again")]
+    return [
+        Finding(
+            "precision",
+            "ok",
+            precision_in_words(found),
+            numbers={str(name): ms for name, ms in found.ms.items()},
+        ),
+        Finding("25 fps", *fit_in_words(found)),
+    ]
+
+
+def precision_in_words(found: "Measured") -> str:
+    """What flags promise, what was measured, and what follows."""
+    from engine.backends.cpu import fastest_precision
+
+    promised = fastest_precision(found.machine.flags, tuple(found.ms))
+    used, other = found.fastest(integers=True), found.fastest(integers=False)
+    times = ", ".join(f"{name} {value:.1f}" for name, value in found.ms.items())
+    without = "" if used == other else f" ({other} for an actor pack without its ranges)"
+    surprise = "" if used == promised else "; the measurement counts"
+    kept = "" if found.kept else "; cannot be kept, so every start measures anew"
+    return (
+        f"flags promise {promised}{surprise}; measured, ms of CPU a frame on one thread of"
+        f" {found.machine.backend}: {times}; used: {used}{without}{kept}"
+    )
+
+
+def fit_in_words(found: "Measured") -> tuple[State, str, str]:
+    """Whether one live face fits a core at 25 frames per second, and what to do if not."""
+    used = found.fastest(integers=True)
+    left_ms = FRAME_MS - REST_MS
+    need_ms = PACED * found.ms[used]
+    text = (
+        f"a frame has {FRAME_MS:.0f} ms; face, sound and picture take about {REST_MS:.0f} of them,"
+        f" the network in {used} about {need_ms:.0f} when frames come one at a time"
+    )
+    if need_ms <= left_ms:
+        larger = f"; a network {left_ms / need_ms:.1f} times as large would, too" if need_ms < left_ms else ""
+        return "ok", f"one live face fits a core: {text}{larger}", ""
+    advice = "files dub all the same; for live use a CPU with AVX-VNNI, AVX-512 VNNI or AMX"
+    return "optional", f"a live face does not fit a core: {text}", advice
 
 
 def _backends() -> list[Finding]:

@@ -17,6 +17,7 @@ from aiortc import RTCIceServer
 from numpy.typing import NDArray
 
 from clients.demo import speech
+from clients.measure_cpu import confirm
 from engine.errors import InputError
 from streaming.rtc.peer import PeerOptions
 from streaming.rtc.sdp import OfferLimits
@@ -126,6 +127,7 @@ async def live_server(
     async with WorkerPool() as workers:
         carried: int | None = None
         if config.sessions.measure:
+            await asyncio.to_thread(confirm, config.sessions.backend)
             capacity = await workers.measure()
             carried = capacity.sessions
             if say:

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from engine.backends import onnxruntime_cpu, openvino_cpu, reference
-from engine.backends.cpu import cpu_info, fastest_precision
+from engine.backends import onnxruntime_cpu, openvino_cpu, reference, selfbench
+from engine.backends.cpu import cpu_info
 from engine.backends.graph import Graph, describe
 from engine.backends.network import Network, Precision
 from engine.backends.onnxruntime_cpu import OnnxRuntimeNetwork
@@ -43,9 +43,16 @@ class _Backend:
     precisions: tuple[Precision, ...]
     quick: bool = True  # the oracle is exact whatever the CPU can do
 
-    def automatic(self, *, integers: bool) -> Precision:
+    def automatic(self, name: str, *, integers: bool) -> Precision:
         offered = [precision for precision in self.precisions if integers or precision != "int8"]
-        return fastest_precision(cpu_info()[1], offered if self.quick else ())
+        if not self.quick:
+            return "f32"
+        cpu = cpu_info()
+        try:
+            measured = selfbench.load(selfbench.machine_of(cpu, name, self.version()))
+        except BackendUnavailable:
+            measured = None
+        return selfbench.decide(cpu[1], offered, measured)
 
 
 _BACKENDS = {
@@ -98,7 +105,7 @@ def load_network(
     entry = _entry(backend, precision)
     graph = describe(model)
     if precision == "auto":
-        precision = "int8" if graph.integer else entry.automatic(integers=False)
+        precision = "int8" if graph.integer else entry.automatic(backend, integers=False)
     if graph.integer != (precision == "int8"):
         kind = "of integers" if graph.integer else "of floats"
         raise ValueError(f"the graph is one {kind}, which {precision = } is not for")
@@ -110,7 +117,7 @@ def choose_precision(backend: str, wanted: WantedPrecision = "auto", *, integers
 
     Args:
         backend: one of `backend_names()`; need not be installed.
-        wanted: `auto` is the fastest of the backend on this CPU.
+        wanted: `auto` is the fastest of the backend on this CPU: as measured, or else as its flags say.
         integers: whether `auto` may be int8.
 
     Raises:
@@ -118,7 +125,7 @@ def choose_precision(backend: str, wanted: WantedPrecision = "auto", *, integers
         BackendUnavailable: the backend has not this precision.
     """
     entry = _entry(backend, wanted)
-    return entry.automatic(integers=integers) if wanted == "auto" else wanted
+    return entry.automatic(backend, integers=integers) if wanted == "auto" else wanted
 
 
 def _entry(backend: str, precision: WantedPrecision) -> _Backend:
@@ -156,6 +163,6 @@ def _status(name: str, entry: _Backend) -> BackendStatus:
         version = entry.version()
     except BackendUnavailable as error:
         return BackendStatus(name, False, "", entry.precisions, str(error))
-    best, other = entry.automatic(integers=True), entry.automatic(integers=False)
+    best, other = entry.automatic(name, integers=True), entry.automatic(name, integers=False)
     without = "" if best == other else f" ({other} for an actor pack without its ranges)"
     return BackendStatus(name, True, version, entry.precisions, f"auto = {best}{without}")
