@@ -11,8 +11,6 @@ BUCKETS_S = tuple(ms / 1000 for ms in (*range(5, 501, 5), 750, 1000, 2000, 5000)
 SKEW_BUCKETS_S = tuple(ms / 1000 for ms in (-500, -250, *range(-125, 126, 5), 250, 500))
 LAG_BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 LAG_EVERY_S = 0.02  # finer than the stalls that matter, or it would not see them
-STAGES = ("received", "decoded", "tracked", "queued", "dubbed", "encoded", "first_packet")
-LADDER_LEVELS = 8
 
 
 class Metrics:
@@ -84,7 +82,7 @@ class Metrics:
         self._levels: dict[int, int] = {}
 
     def stage(self, name: str, seconds: float) -> None:
-        """A frame passed a stage, of `STAGES`."""
+        """A frame passed a stage, of `streaming.core.latency.STAGES`."""
         self._stage.labels(name).observe(seconds)
 
     def g2g(self, seconds: float) -> None:
