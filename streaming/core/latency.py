@@ -6,8 +6,12 @@ from dataclasses import dataclass
 
 from streaming.types import NS_PER_S
 
-STAGES = ("received", "decoded", "tracked", "queued", "dubbed", "encoded", "first_packet")
-"""In the order that a frame passes them; each takes from the one before, the first from the capture."""
+STAGES = ("received", "decoded", "taken", "tracked", "queued", "dubbed", "encoded", "first_packet")
+"""In the order that a frame passes them; each takes from the one before, the first from the capture.
+
+Until a frame is taken it waits, as planned, for most of the sound that its mouth needs; what nobody dubs is
+taken when it leaves. It is queued once the rest of that sound is there, too.
+"""
 
 _NS_PER_MS = NS_PER_S / 1000
 _REMEMBERED = 250

@@ -58,13 +58,14 @@ class Output:
         self.audio = AudioRendition(resources.audio_pool, now_ns=now_ns)
         self.latency = LatencyLog()
         self._reporter: Reporter = resources.reporter
-        self._on_missed = on_missed
+        self._on_missed, self._now_ns = on_missed, now_ns
         self._tasks: set[asyncio.Task[None]] = set()
         self._passages: OrderedDict[int, Passage] = OrderedDict()  # by position
 
     def picture(self, leave: LeaveVideo, pictures: Pictures, passage: Passage) -> None:
         """Send a picture; its slot is held until it is encoded."""
         pictures.hold(leave.ref)
+        passage.stamps_ns.setdefault("taken", self._now_ns())
         self._run(self._send(leave, pictures, passage))
 
     def sound(self, leave: LeaveSound) -> None:

@@ -1,8 +1,12 @@
+import re
+from pathlib import Path
+
 import pytest
 
 from streaming.core.latency import STAGES, LatencyLog, frame_times
 
 MS = 1_000_000
+PAGE = Path(__file__).parents[2] / "clients" / "web" / "live"
 
 
 def test_each_stage_takes_from_the_one_before() -> None:
@@ -35,3 +39,20 @@ def test_what_is_told_are_means_since_the_last_time() -> None:
     assert told["stages_ms"] == {"encoded": pytest.approx(120)}
     assert log.told() == {}
     assert log.mouths_ms() == [100, 200]
+
+
+def test_a_planned_wait_is_not_the_work_that_follows_it() -> None:
+    stamps = {"decoded": 4 * MS, "taken": 104 * MS, "tracked": 110 * MS}
+    assert frame_times(0, 0, stamps, dubbed=True).stages_ms == {
+        "decoded": 4.0,
+        "taken": 100.0,
+        "tracked": 6.0,
+    }
+
+
+def test_the_page_names_the_same_stages() -> None:
+    names = re.search(
+        r"const NAMES = \{(.*?)\n\}", (PAGE / "readout.js").read_text(encoding="utf-8"), re.DOTALL
+    )
+    assert names is not None
+    assert tuple(re.findall(r"(\w+): '", names[1])) == STAGES

@@ -1,10 +1,10 @@
 // What is happening, once a second: latency by stage, skew, frame rate, ladder, bitrate, from events and getStats.
 
-const STAGES = ['received', 'decoded', 'tracked', 'queued', 'dubbed', 'encoded', 'first_packet']
-const NAMES = {
-  received: 'network', decoded: 'decoding', tracked: 'face', queued: 'waiting for sound', dubbed: 'mouth',
-  encoded: 'encoding', first_packet: 'sending',
+const NAMES = { // of the server's stages, in their order
+  received: 'network', decoded: 'decoding', taken: 'planned wait', tracked: 'face',
+  queued: 'rest of the sound', dubbed: 'mouth', encoded: 'encoding', first_packet: 'sending',
 }
+const STAGES = Object.keys(NAMES)
 const RUNGS = ['everything', 'mouth at half rate', 'lower picture quality', 'new sound only']
 const HISTORY = 120
 
