@@ -32,7 +32,7 @@ _NO_VIDEO_NS = NS_PER_S // 2
 _REPORT_NS = NS_PER_S
 _READY_FRAMES = 2  # with all their sound closed that may wait for the worker
 _BURST_FRAMES = 2  # late frames of the source that may leave at once
-_SKEWS = 512
+_SKEWS = 25  # of the latest frames and sounds, whose mean is told
 DEFAULT_CAPACITY = 64
 
 
@@ -50,7 +50,6 @@ class CoreStats:
         late_ms, stalls: microphone sound that came too late; stops of sound without an end.
         intake_delay_ms, work_ms: what a microphone's jitter costs, and what the worker needs.
         pace_ms: how long after its media time anything usually leaves.
-        skews_ms: of the latest 512 frames, how much later than their sound they left.
         rung: of the ladder.
         worker_up: whether a worker lives.
     """
@@ -66,7 +65,6 @@ class CoreStats:
     intake_delay_ms: float
     work_ms: float
     pace_ms: float
-    skews_ms: tuple[float, ...]
     rung: Rung
     worker_up: bool
 
@@ -271,7 +269,6 @@ class SessionCore:
             intake_delay_ms=self._intake.delay_ns / _NS_PER_MS,
             work_ms=self._gate.work_ns / _NS_PER_MS,
             pace_ms=self._gate.pace_ns / _NS_PER_MS,
-            skews_ms=tuple(self._skews),
             rung=self._ladder.rung,
             worker_up=self._worker.up,
         )
@@ -381,11 +378,13 @@ class SessionCore:
             self._tell("state", worker="stalled")
         if now_ns >= self._report_ns:
             self._report_ns = now_ns + _REPORT_NS
+            skew = {"skew_ms": sum(self._skews) / len(self._skews)} if self._skews else {}
             self._tell(
                 "latency",
                 pace_ms=self._gate.pace_ns / _NS_PER_MS,
                 intake_ms=self._intake.delay_ns / _NS_PER_MS,
                 work_ms=self._gate.work_ns / _NS_PER_MS,
+                **skew,
             )
 
     def _tell(self, kind: str, **data: object) -> None:

@@ -212,10 +212,9 @@ class LiveSession:
 
     def snapshot(self) -> Mapping[str, object]:
         """How it is now, as plain values."""
-        stats = asdict(self._core.stats())
         mouths = sorted(self._output.latency.mouths_ms())
         return {
-            **{key: value for key, value in stats.items() if key != "skews_ms"},
+            **asdict(self._core.stats()),
             "rung": self._rung.name.lower(),
             "renderer": self._dubbing.name,
             "worker_pid": self._dubbing.pid,
@@ -339,9 +338,7 @@ class LiveSession:
 
     def _tell(self, event: Event) -> None:
         if event.kind == "latency":
-            skews = self._core.stats().skews_ms[-25:]
-            mean = {"skew_ms": sum(skews) / len(skews)} if skews else {}
-            event = Event("latency", {**event.data, **self._output.latency.told(), **mean})
+            event = Event("latency", {**event.data, **self._output.latency.told()})
         self._watchers.tell(event)
 
     def _set_rung(self, rung: Rung) -> None:

@@ -41,6 +41,8 @@ def test_any_frame_rate_is_dubbed_in_time(rate_hz: float) -> None:
     assert np.median(latencies) <= 120 + 40 + 15
     assert np.abs(simulation.skews_ms).max() < 40
     assert abs(np.median(simulation.skews_ms)) < 5
+    told = [event.data for _, event in simulation.events if event.kind == "latency"]
+    assert told[-1]["skew_ms"] == pytest.approx(np.mean(simulation.skews_ms[-25:]), abs=5)
 
 
 def test_a_rate_that_changes_is_followed() -> None:
