@@ -41,21 +41,36 @@ def displacement(model: FaceModel, neutral: F32, shown: F32, wanted: F32, pose: 
         float32 [S, S, 2] px, relative to the pixel itself; 0 outside the mask and at the crop's edge, where a
         broad jaw would else end in a straight seam.
     """
+    return _widened(coarse_displacement(model, neutral, shown, wanted, pose, size_px), size_px)
+
+
+def coarse_displacement(
+    model: FaceModel, neutral: F32, shown: F32, wanted: F32, pose: Pose, size_px: int
+) -> F32:
+    """As `displacement`, on the grid that it is solved on: float32 [cells, cells, 2], in px of the crop."""
     before, after = (model.vertices(neutral, e, pose)[:LANDMARKS, :2] for e in (shown, wanted))
-    cells = max(8, size_px // CELL_PX)
+    cells = cells_of(size_px)
     field = _field(before, after, size_px, cells)
     ratio = cells / size_px
     corners, margin, feather = hull(model, neutral, wanted, pose), MARGIN_CM, FEATHER_CM
     scale = pose.scale_px * ratio
     mask = soft_mask(corners * np.float32(ratio), margin * scale, feather * scale, cells, cells)
     field *= (mask * border_window(cells))[..., None]
+    return field
+
+
+def cells_of(size_px: int) -> int:
+    """Side of the grid on which a crop's displacement is solved."""
+    return max(8, size_px // CELL_PX)
+
+
+def _widened(field: F32, size_px: int) -> F32:
     return np.asarray(cv2.resize(field, (size_px, size_px), interpolation=cv2.INTER_LINEAR), np.float32)
 
 
 def travel(before: F32, after: F32, size_px: int) -> F32:
     """As `displacement`, for points [N, 2] px that go from one place to another, and without a mask."""
-    field = _field(before, after, size_px, max(8, size_px // CELL_PX))
-    return np.asarray(cv2.resize(field, (size_px, size_px), interpolation=cv2.INTER_LINEAR), np.float32)
+    return _widened(_field(before, after, size_px, cells_of(size_px)), size_px)
 
 
 def _field(before: F32, after: F32, size_px: int, cells: int) -> F32:

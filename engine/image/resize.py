@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from engine.arrays import U8, Array
-from engine.image.yuv import I420, Box, Colour, _to_rgb_matrix, roi_to_rgb
+from engine.image.yuv import I420, Box, Colour, roi_to_rgb, to_rgb_affine
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +61,22 @@ def read_square(image: I420, square: Square, colour: Colour, size_px: int) -> U8
     if square.side_px <= size_px:
         return np.asarray(resize(pad_to(roi_to_rgb(image, part, colour), part, square), size_px), np.uint8)
     planes = [
-        _shrunk(plane, part, square, step, size_px)
+        read_plane(plane, part, square, step, size_px)
         for plane, step in ((image.y, 1), (image.u, 2), (image.v, 2))
     ]
-    offset, matrix = _to_rgb_matrix(colour)
-    affine = np.column_stack([matrix, -matrix @ [offset, 128.0, 128.0]])
-    return np.asarray(cv2.transform(cv2.merge(planes), affine), np.uint8)
+    return np.asarray(cv2.transform(cv2.merge(planes), to_rgb_affine(colour)), np.uint8)
 
 
-def _shrunk(plane: U8, part: Box, square: Square, step: int, size_px: int) -> U8:
-    """The square of one plane, which has one sample per `step` pixels, at `size_px`."""
+def read_plane(plane: U8, part: Box, square: Square, step: int, size_px: int) -> U8:
+    """An even-aligned square of a frame's plane, uint8 [size_px, size_px]; outside, the border repeats.
+
+    Args:
+        plane: uint8, the whole frame's, which has one sample per `step` px.
+        part: of the square inside the frame.
+        square: as for `read_square`.
+        step: 1 for luma, 2 for chroma.
+        size_px: side of the result, samples.
+    """
     end_y, end_x = -(-(part.y + part.height) // step), -(-(part.x + part.width) // step)
     piece: Array = plane[part.y // step : end_y, part.x // step : end_x]
     side, (height, width) = square.side_px // step, piece.shape

@@ -6,6 +6,7 @@ pixels. Every fast function has a float64 twin named `..._reference`, which it m
 """
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal, Self
 
 import numpy as np
@@ -268,6 +269,25 @@ def _to_rgb_matrix(colour: Colour) -> tuple[float, F64]:
     """Luma offset and the 3 x 3 matrix from Y'-offset, Cb-128, Cr-128 in bytes to R'G'B' 0..255."""
     offset, matrix = _from_rgb_matrix(colour)
     return offset, np.linalg.inv(matrix).astype(np.float64)
+
+
+@cache
+def to_rgb_affine(colour: Colour) -> F64:
+    """Rows of the map from (Y', Cb, Cr, 1), in bytes, to R'G'B' 0..255: float64 [3, 4], read-only."""
+    offset, matrix = _to_rgb_matrix(colour)
+    return _frozen(np.column_stack([matrix, -matrix @ [offset, 128.0, 128.0]]))
+
+
+@cache
+def from_rgb_affine(colour: Colour) -> F64:
+    """Rows of the map from (R', G', B', 1) 0..255 to Y'CbCr in bytes: float64 [3, 4], read-only."""
+    offset, matrix = _from_rgb_matrix(colour)
+    return _frozen(np.column_stack([matrix, [offset, 128.0, 128.0]]))
+
+
+def _frozen(matrix: F64) -> F64:
+    matrix.setflags(write=False)
+    return matrix
 
 
 def _check_inside(image: I420, box: Box) -> None:

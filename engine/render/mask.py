@@ -43,12 +43,19 @@ def soft_mask(corners: F32, margin_px: float, feather_px: float, height: int, wi
     from engine.render import _kernels
 
     out = np.empty((height, width), np.float32)
-    normals, offsets = _half_planes(corners)
+    normals, offsets = half_planes(corners)
     _kernels.soft_mask(normals, offsets, np.float32(margin_px), np.float32(1 / feather_px), out)
     return out
 
 
-def _half_planes(corners: F32) -> tuple[F32, F32]:
+def half_planes(corners: F32) -> tuple[F32, F32]:
+    """Outward unit normals float32 [K, 2] and offsets float32 [K] px of a hull's edges.
+
+    A point is inside where `normals @ point - offsets` is negative: its distance to the edge's line, px.
+
+    Args:
+        corners: float32 [K, 2], the hull in px, in order either way round.
+    """
     edges = np.roll(corners, -1, axis=0) - corners
     area = float(
         np.sum(corners[:, 0] * np.roll(corners[:, 1], -1) - np.roll(corners[:, 0], -1) * corners[:, 1])
@@ -60,7 +67,7 @@ def _half_planes(corners: F32) -> tuple[F32, F32]:
 
 def soft_mask_reference(corners: F32, margin_px: float, feather_px: float, height: int, width: int) -> F32:
     """What `soft_mask` computes, in numpy."""
-    normals, offsets = _half_planes(corners)
+    normals, offsets = half_planes(corners)
     ys, xs = np.mgrid[0:height, 0:width].astype(np.float32) + np.float32(0.5)
     distance = (np.stack([xs, ys], -1) @ normals.T - offsets).max(-1)
     return np.asarray(np.clip((margin_px - distance) / feather_px, 0, 1), np.float32)

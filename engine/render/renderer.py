@@ -164,7 +164,7 @@ def open_renderer(
             raise ActorPackError("the actor pack has no ranges for int8: run `livedub adapt` again")
         graph = integers
     network = load_network(graph, backend=name, threads=threads, precision=chosen)
-    _check_shapes(actor, model, network)
+    check_shapes(actor, model, network.inputs[INPUT].shape)
     return Renderer(actor, network, model, reference=name == "reference")
 
 
@@ -202,8 +202,13 @@ def _integers(graph: bytes, ranges: Array) -> bytes:
         ) from error
 
 
-def _check_shapes(actor: "ActorPack", model: FaceModel, network: Network) -> None:
-    size, canvas = actor.manifest.image_size_px, network.inputs[INPUT].shape
+def check_shapes(actor: "ActorPack", model: FaceModel, canvas: tuple[int | None, ...]) -> None:
+    """Check that an actor's arrays fit a face model, and a network whose input has this shape.
+
+    Raises:
+        ActorPackError: they do not.
+    """
+    size = actor.manifest.image_size_px
     if (size, len(actor.texture) + OTHER_CHANNELS) != (canvas[1], canvas[3]):
         raise ActorPackError(
             f"the actor pack has {len(actor.texture)} channels of texture at {size} px,"

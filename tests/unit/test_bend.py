@@ -1,10 +1,11 @@
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
 from engine.arrays import F32
-from engine.composite.bend import bend, bend_frame, displacement, travel
+from engine.composite.bend import bend, bend_frame, cells_of, coarse_displacement, displacement, travel
 from engine.face.model import LANDMARKS, load_face_model
 from engine.image.resize import Square, read_square
 from engine.image.yuv import Colour, rgb_to_i420
@@ -34,6 +35,14 @@ def picture() -> F32:
 def test_the_same_expression_moves_nothing() -> None:
     assert not shift(0.5, 0.5).any()
     np.testing.assert_array_equal(bend(picture(), shift(0.5, 0.5)), picture())
+
+
+def test_the_displacement_is_the_coarse_one_widened() -> None:
+    head, size = crop_head(), SIZE
+    coarse = coarse_displacement(load_face_model(), resting_face(), opened(0.2), opened(1.5), head, size)
+    assert coarse.shape == (cells_of(size), cells_of(size), 2)
+    assert np.abs(coarse).max() > 1
+    np.testing.assert_array_equal(cv2.resize(coarse, (size, size)), shift(0.2, 1.5))
 
 
 def test_skin_goes_where_the_mesh_goes() -> None:

@@ -5,7 +5,15 @@ from hypothesis import strategies as st
 
 from engine.arrays import F32
 from engine.face.model import LANDMARKS, UPPER_CARD, load_face_model
-from engine.render.mask import FEATHER_CM, MARGIN_CM, WIDE_OPEN_CM, hull, soft_mask, soft_mask_reference
+from engine.render.mask import (
+    FEATHER_CM,
+    MARGIN_CM,
+    WIDE_OPEN_CM,
+    half_planes,
+    hull,
+    soft_mask,
+    soft_mask_reference,
+)
 from tests.support.toy_actor import SIZE_PX, crop_head, opened, resting_face
 
 SQUARE = np.array([[8, 10], [24, 10], [24, 30], [8, 30]], np.float32)
@@ -24,6 +32,14 @@ def test_fast_is_the_reference(yaw_deg: float) -> None:
     assert fast.dtype == np.float32
     np.testing.assert_allclose(fast, slow, atol=1e-5)
     np.testing.assert_array_equal(fast > 0, slow > 0)
+
+
+@pytest.mark.parametrize("corners", [SQUARE, SQUARE[::-1]])
+def test_half_planes_tell_how_far_a_point_is_inside(corners: F32) -> None:
+    normals, offsets = half_planes(corners)
+    distances = normals @ np.array([10, 15], np.float32) - offsets
+    np.testing.assert_allclose(sorted(distances), [-15, -14, -5, -2])
+    np.testing.assert_allclose(np.linalg.norm(normals, axis=1), 1)
 
 
 @settings(deadline=None, max_examples=40)

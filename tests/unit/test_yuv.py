@@ -9,9 +9,11 @@ from engine.image.yuv import (
     Box,
     Colour,
     Matrix,
+    from_rgb_affine,
     rgb_to_i420,
     roi_to_rgb,
     roi_to_rgb_reference,
+    to_rgb_affine,
     write_roi,
     write_roi_reference,
 )
@@ -142,6 +144,16 @@ def test_known_colours(colour: Colour, ycc: tuple[int, int, int], rgb: tuple[int
     """Bytes of the primaries, from the definitions in BT.601, BT.709 and BT.2020."""
     image = I420(*(np.full((1, 1), value, np.uint8) for value in ycc))
     assert difference(roi_to_rgb(image, Box(0, 0, 1, 1), colour)[0, 0], np.array(rgb, np.uint8)) <= 1
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_the_affines_are_what_regions_are_read_with(colour: Colour) -> None:
+    ycc = np.array([97, 90, 160])
+    there, back = to_rgb_affine(colour), from_rgb_affine(colour)
+    image = I420(*(np.full((1, 1), value, np.uint8) for value in ycc))
+    rgb = there @ [*ycc, 1]
+    assert np.abs(rgb - roi_to_rgb(image, Box(0, 0, 1, 1), colour)[0, 0]).max() <= 0.51
+    np.testing.assert_allclose(back @ [*rgb, 1], ycc, atol=1e-9)
 
 
 def test_opaque_writing_takes_the_colour_whatever_was_there() -> None:
