@@ -1,6 +1,5 @@
 """From the dub's samples to expressions: reblocking, log-mel, network, and rest in silence."""
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +8,7 @@ from engine.arrays import F32
 from engine.audio.blocks import Reblocker
 from engine.audio.logmel import LogMel
 from engine.audio.vad import SpeechGate
-from engine.expression.audio import STEP_MS, AudioToExpression, step_time_ms
+from engine.expression.audio import STEP_MS, AudioToExpression
 from engine.timing import AUDIO_RATE_HZ
 
 STEP_SAMPLES = AUDIO_RATE_HZ * STEP_MS // 1000
@@ -53,13 +52,6 @@ class SpeechToExpression:
         self._expressions: list[F32] = []
         self._levels: list[float] = []
         self._first = 0  # step index of the oldest expression kept
-
-    @property
-    def known_until_s(self) -> float:
-        """Media time up to which expressions are known; minus infinity before any are."""
-        if not self._expressions:
-            return -math.inf
-        return step_time_ms(self._first + len(self._expressions) - 1, self._network.look_ahead_ms) / 1000
 
     @property
     def held(self) -> int:
