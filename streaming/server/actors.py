@@ -3,18 +3,29 @@
 import asyncio
 import logging
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from pathlib import Path
 
 from aiohttp import web
 
 from engine.actor.pack import read_pack
 from engine.errors import ActorPackError, InputError
-from streaming.server.context import address_of, json_response, own_session, require, server_of
+from streaming.server.auth import ANY_SESSION, Grant, bearer
+from streaming.server.context import (
+    ForbiddenError,
+    address_of,
+    json_response,
+    own_session,
+    require,
+    server_of,
+)
 from streaming.server.enrol import STATEMENT, consent_of
 from streaming.server.limits import TooLargeError
 from streaming.server.manager import UnknownSessionError, checked_name
 
 POLL_S = 20.0
+WATCH_COOKIE = "livedub_watch"
 PROGRAMME_ENDINGS = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
 _LOG = logging.getLogger(__name__)
 
@@ -24,6 +35,7 @@ def actors() -> list[web.RouteDef]:
     return [
         web.get("/v1/actors", _actors),
         web.get("/v1/programmes/{programme}", _programme),
+        web.post("/v1/programmes/{programme}/watch", _watch),
         web.post("/v1/actors/{actor}", _enrol),
         web.delete("/v1/actors/{actor}", _forget),
         web.get("/v1/enrolments/{enrolment}", _enrolment),
@@ -60,13 +72,49 @@ async def _actors(request: web.Request) -> web.Response:
 
 async def _programme(request: web.Request) -> web.StreamResponse:
     """The file itself, for a page that shows it beside the dub."""
-    server, name = server_of(request), request.match_info["programme"]
-    require(request, "view", own_session(request))
-    folders = server.config.programmes.folders
-    if name not in await asyncio.to_thread(programmes, folders):
-        raise web.HTTPNotFound(reason="there is no such programme")
+    token = bearer(request.headers.get("Authorization")) or request.cookies.get(WATCH_COOKIE)
+    await _may_watch(request, server_of(request).gate.check(token))
+    folders, name = server_of(request).config.programmes.folders, request.match_info["programme"]
     path = next(folder / name for folder in folders if (folder / name).is_file())
     return web.FileResponse(path)
+
+
+async def _watch(request: web.Request) -> web.Response:
+    """Let a page show the file: a `<video>` can send no header, so it gets a cookie for this file alone."""
+    server = server_of(request)
+    grant = server.gate.check(bearer(request.headers.get("Authorization")))
+    await _may_watch(request, grant)
+    response = web.Response(status=204)
+    if not server.gate.is_open:
+        token, expires_s = server.gate.mint(["view"], grant.session, server.config.access.token_s)
+        response.set_cookie(
+            WATCH_COOKIE,
+            token,
+            path=request.rel_url.raw_path.removesuffix("/watch"),
+            expires=format_datetime(
+                datetime.fromtimestamp(min(expires_s, grant.expires_s), UTC), usegmt=True
+            ),
+            httponly=True,
+            samesite="Strict",
+            secure=request.secure,
+        )
+    return response
+
+
+async def _may_watch(request: web.Request, grant: Grant) -> None:
+    """Who may see any session may watch every programme, others that of their session.
+
+    Raises:
+        AccessError: the token does not give the right.
+        HTTPNotFound: there is no such programme.
+    """
+    server, name = server_of(request), request.match_info["programme"]
+    if not grant.allows("view", grant.session):
+        raise ForbiddenError("the token does not give the right to view")
+    if grant.session != ANY_SESSION and server.sessions.get(grant.session).options.programme != name:
+        raise ForbiddenError("the token is for a session with another picture")
+    if name not in await asyncio.to_thread(programmes, server.config.programmes.folders):
+        raise web.HTTPNotFound(reason="there is no such programme")
 
 
 async def _enrol(request: web.Request) -> web.Response:

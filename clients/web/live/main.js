@@ -54,7 +54,7 @@ async function start() {
 async function joined(name) {
   const session = await api.json(`/v1/sessions/${name}`)
   shown = name
-  showProgramme(session.programme)
+  await showProgramme(session.programme)
   return {session: name, own: false}
 }
 
@@ -83,7 +83,7 @@ async function created() {
       result.published.onlost = () => lost('published')
       byId('source').srcObject = camera
       byId('source-waiting').hidden = true
-    } else showProgramme(session.programme)
+    } else await showProgramme(session.programme)
   } catch (error) {
     live = result
     throw error
@@ -91,12 +91,14 @@ async function created() {
   return result
 }
 
-function showProgramme(name) {
+async function showProgramme(name) {
   if (!name) return
+  const address = `/v1/programmes/${encodeURIComponent(name)}`
+  if (api.token && !(await api.post(`${address}/watch`, {}).catch(() => null))) return
   const video = byId('source')
   video.srcObject = null
   video.loop = true
-  video.src = `/v1/programmes/${encodeURIComponent(name)}`
+  video.src = address
   byId('source-waiting').hidden = true
   byId('credit').hidden = !name.startsWith('portrait')
 }
