@@ -16,14 +16,15 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from engine.arrays import Array
+from engine.backends.cuda.compiler import kernel_source
 from engine.models import cache_dir
 
-KERNELS = Path(__file__).parents[3] / "engine" / "backends" / "cuda" / "kernels"
 SHIM = Path(__file__).with_name("shim.h")
 # no fused multiply-add: the same choice as for the GPU, see common.cuh
 FLAGS = (
@@ -35,7 +36,6 @@ FRAME_PARAMS_FIELDS = (
     *("part_x", "part_y", "part_w", "part_h", "side", "planes", "margin_px", "slope", "level", "bends"),
     *("to_rgb", "to_yuv"),
 )
-Values = Array | np.generic | int | float
 
 
 class LaunchError(Exception):
@@ -81,7 +81,7 @@ class HostKernels:
         name: str,
         grid: int | tuple[int, ...],
         block: int | tuple[int, ...],
-        *values: "Values | HostTexture",
+        *values: Any,
         barriers: bool = False,
         backwards: bool = False,
     ) -> None:
@@ -145,11 +145,9 @@ def host_kernels(*files: str, canvas: str = "float", picture: str = "float", mor
 
 @functools.cache
 def _built(files: tuple[str, ...], canvas: str, picture: str, more: str) -> HostKernels:
-    parts = {name: (KERNELS / name).read_text(encoding="utf-8") for name in ("common.cuh", *files)}
-    parts["more.cu"] = more
-    names = [name for part in parts.values() for name in ENTRY.findall(part)]
-    lines = [f'#line 1 "{name}"\n{part}' for name, part in parts.items()]
-    source = "\n".join([SHIM.read_text(encoding="utf-8"), *lines, *map(_entry, names), _layout()])
+    kernels = kernel_source(("common.cuh", *files)) + f'\n#line 1 "more.cu"\n{more}'
+    names = ENTRY.findall(kernels)
+    source = "\n".join([SHIM.read_text(encoding="utf-8"), kernels, *map(_entry, names), _layout()])
     flags = (*FLAGS, f"-DCANVAS_T={canvas}", f"-DPICTURE_T={picture}")
     library = ctypes.CDLL(str(_compiled(source, flags)))
     library.host_error.restype = ctypes.c_char_p
@@ -206,7 +204,7 @@ def _three(sizes: int | tuple[int, ...]) -> ctypes.Array[ctypes.c_uint]:
     return (ctypes.c_uint * 3)(*given, *(1,) * (3 - len(given)))
 
 
-def _argument(what: str, wanted: str, value: "Values | HostTexture") -> Array:
+def _argument(what: str, wanted: str, value: Any) -> Array:
     """An array that holds the argument's bytes where the kernel's call reads them."""
     if isinstance(value, HostTexture):
         value = value.handle
