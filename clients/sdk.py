@@ -194,13 +194,13 @@ class Stream:
         answer = await self._ask("interrupt")
         return Playback(answer["utterance"], answer["played_ms"], answer["dropped_ms"])
 
-    async def configure(self, **changes: Any) -> None:
-        """Change `latency_budget_ms`, `original_delay_ms` or `idle`.
+    async def ping(self) -> None:
+        """Wait until the server has done all that it was sent before.
 
         Raises:
-            InputError: the server does not allow that.
+            ProtocolError: the server ended the stream, or does not answer.
         """
-        await self._ask("config", **changes)
+        await self._ask("ping")
 
     async def events(self) -> AsyncIterator[Event]:
         """What happens in the session, until it ends; the newest 256 are kept for who is slow."""

@@ -105,13 +105,6 @@ class SessionLike(Protocol):
     async def interrupt(self) -> Playback:
         """Drop dub sound that has not been heard yet."""
 
-    async def configure(self, changes: Mapping[str, object]) -> SessionOptions:
-        """Change options while it runs, by the names in `SessionOptions`.
-
-        Raises:
-            InputError: this one cannot be changed, or not to that.
-        """
-
     async def add_output(self, to: str, token: str | None = None) -> str:
         """Send or write it somewhere else, too; returns the output's id.
 

@@ -5,6 +5,9 @@ number of the message; answers name it as `re`. Extension types, timestamps amon
 
 `until` of `welcome` and `credit` is how much sound the client may have sent over this connection in all, in
 samples at 48 kHz whatever its rate. It only grows, so a message that is on its way makes no race.
+
+The options of a session are fixed when it is made (`POST /v1/sessions`): the memory for its pictures and the
+worker are laid out for them. `welcome` tells them.
 """
 
 from typing import Annotated, Any, Literal
@@ -15,7 +18,7 @@ from msgspec import Meta, Struct
 
 from engine.errors import ProtocolError
 from streaming.server.limits import MAX_MESSAGE_BYTES
-from streaming.types import PROTOCOL_VERSION, IdlePolicy
+from streaming.types import PROTOCOL_VERSION
 
 SUBPROTOCOL = "livedub.v1"
 TOKEN_PREFIX = "token."
@@ -26,7 +29,6 @@ MAX_OPUS_BYTES = 8 * 1275  # of a packet: RFC 6716, section 3.4, with room for s
 Sequence = Annotated[int, Meta(ge=0, lt=2**53)]
 Utterance = Annotated[int, Meta(ge=0, lt=2**31)]
 Version = Annotated[int, Meta(ge=0, lt=2**31)]
-Milliseconds = Annotated[int, Meta(ge=0, le=60_000)]
 
 
 class Hello(Struct, frozen=True, tag_field="t", tag="hello"):
@@ -84,29 +86,14 @@ class Interrupt(Struct, frozen=True, tag_field="t", tag="interrupt"):
     seq: Sequence
 
 
-class Config(Struct, frozen=True, tag_field="t", tag="config"):
-    """Change options of the session; answered by `done`."""
-
-    v: Version
-    seq: Sequence
-    latency_budget_ms: Milliseconds | None = None
-    original_delay_ms: Milliseconds | None = None
-    idle: IdlePolicy | None = None
-
-    def changes(self) -> dict[str, object]:
-        """What is given."""
-        given = {name: getattr(self, name) for name in ("latency_budget_ms", "original_delay_ms", "idle")}
-        return {name: value for name, value in given.items() if value is not None}
-
-
 class Ping(Struct, frozen=True, tag_field="t", tag="ping"):
-    """Answered by `done`."""
+    """Answered by `done`, when all that was sent before is done."""
 
     v: Version
     seq: Sequence
 
 
-Message = Hello | Audio | Begin | End | Flush | Interrupt | Config | Ping
+Message = Hello | Audio | Begin | End | Flush | Interrupt | Ping
 
 
 def decode(data: bytes) -> Message:

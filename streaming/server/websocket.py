@@ -266,9 +266,6 @@ class _Connection:
                 await self._end(None)
             case messages.Interrupt():
                 await self._interrupt(message.seq)
-            case messages.Config():
-                await self._session.configure(message.changes())
-                self._outbox.reply("done", re=message.seq)
 
     async def _take_audio(self, message: messages.Audio) -> None:
         piece = self._sound(message)

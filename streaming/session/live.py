@@ -172,18 +172,6 @@ class LiveSession:
         self._tick()
         return playback
 
-    async def configure(self, changes: Mapping[str, object]) -> SessionOptions:
-        """Options are fixed once a session runs.
-
-        Raises:
-            InputError: something would change.
-        """
-        now = asdict(self.options)
-        different = [name for name, value in changes.items() if now.get(name) != value]
-        if different:
-            raise InputError(f"{different[0]} cannot be changed while a session runs: begin another one")
-        return self.options
-
     async def add_output(self, to: str, token: str | None = None) -> str:
         """Send or write the session somewhere else, too, until it ends; returns the output's id.
 

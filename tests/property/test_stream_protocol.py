@@ -16,7 +16,7 @@ from streaming.server.messages import decode
 from tests.support.live_sessions import MemorySession, Running, scene
 
 CODES = {1002, 1003, 1008, 1009}
-KINDS = ("hello", "audio", "begin", "end", "flush", "interrupt", "config", "ping", "welcome", "")
+KINDS = ("hello", "audio", "begin", "end", "flush", "interrupt", "ping", "welcome", "")
 PLAIN = st.recursive(
     st.none()
     | st.booleans()

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from aiohttp import web
 from msgspec.structs import replace as replaced
 
 from engine.actor.pack import encode_pack
-from engine.errors import CapacityError, InputError, LivedubError, OfferError, OutputError, ProtocolError
+from engine.errors import CapacityError, LivedubError, OfferError, OutputError, ProtocolError
 from streaming.server.app import make_app, running
 from streaming.server.config import ServerConfig
 from streaming.server.context import SERVER, Server
@@ -86,12 +86,6 @@ class MemorySession:
         dropped, self.queued = self.queued, 0
         utterance = self.pieces[-1][1] if self.pieces else None
         return Playback(utterance, 40, 1000 * dropped // MEDIA_RATE_HZ)
-
-    async def configure(self, changes: Mapping[str, Any]) -> SessionOptions:
-        if "original_delay_ms" in changes:
-            raise InputError("original_delay_ms cannot be changed while it runs")
-        self.options = replace(self.options, **changes)
-        return self.options
 
     async def add_output(self, to: str, token: str | None = None) -> str:
         if to.startswith("http://elsewhere"):

@@ -32,7 +32,7 @@ def test_ten_lines_make_an_actor_speak(tmp_path: Path) -> None:
             assert await dub.say(pcm, rate_hz=24_000) == 1
             assert await dub.say(pcm[:1], rate_hz=24_000) == 2
             while server.made[0].ended != [1, 2]:
-                await dub.configure(idle="closed")
+                await dub.ping()
             server.made[0].tell(Event("state", {"is": "live"}))
             async for event in dub.events():
                 assert event == Event("state", {"is": "live"})
@@ -52,7 +52,7 @@ def test_more_than_there_is_room_for_waits(tmp_path: Path) -> None:
             saying = tasks.create_task(dub.say(sound, 48_000))
             while not saying.done():
                 session.play(QUEUE_SAMPLES // 4)
-                await dub.configure(idle="closed")
+                await dub.ping()
         assert heard(session).size == sound.size
 
     scene(tmp_path, scenario)
@@ -64,7 +64,7 @@ def test_an_interrupt_stops_what_still_waits_here(tmp_path: Path) -> None:
         async with connect(server.url, "show") as dub, asyncio.TaskGroup() as tasks:
             saying = tasks.create_task(dub.say(np.zeros(3 * QUEUE_SAMPLES, np.int16), 48_000))
             while session.room:
-                await dub.configure(idle="closed")
+                await dub.ping()
             assert await dub.interrupt() == Playback(1, 40, 2000)
             assert await saying == 1
         assert session.ended == []
@@ -97,9 +97,10 @@ def test_what_the_server_refuses_is_one_of_our_errors(tmp_path: Path) -> None:
             with pytest.raises(kind):
                 async with connect(server.url, name, token=token):
                     pass
-        async with connect(server.url, made["id"], token=made["token"]) as dub:
-            with pytest.raises(InputError, match="cannot be changed"):
-                await dub.configure(original_delay_ms=5)
+        watcher = server.server.gate.mint(["view"], made["id"], 60)[0]
+        async with connect(server.url, made["id"], token=watcher) as dub:
+            with pytest.raises(InputError, match="no right to control"):
+                await dub.interrupt()
 
     scene(tmp_path, scenario, ServerConfig(access=Access(SECRET), sessions=Sessions(most=1)))
 
@@ -119,7 +120,7 @@ def test_the_end_of_the_session_is_told(tmp_path: Path) -> None:
     async def scenario(server: Running) -> None:
         session = await server.session(name="show")
         async with connect(server.url, "show") as dub:
-            await dub.configure(idle="closed")
+            await dub.ping()
             await session.close("over")
             assert [event async for event in dub.events()] == []
             with pytest.raises(ProtocolError, match="1001"):

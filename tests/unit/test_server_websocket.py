@@ -125,20 +125,6 @@ def test_an_interrupt_says_what_was_heard(tmp_path: Path) -> None:
     talk(tmp_path, talking)
 
 
-def test_options_change_or_the_client_is_told_why_not(tmp_path: Path) -> None:
-    async def talking(socket: Socket, session: MemorySession) -> None:
-        await socket.send_bytes(packed("config", idle="closed", latency_budget_ms=300))
-        await receive(socket, "done")
-        assert (session.options.idle, session.options.latency_budget_ms) == ("closed", 300)
-        await socket.send_bytes(packed("config", original_delay_ms=300, seq=8))
-        error = await receive(socket, "error")
-        assert (error["re"], error["code"]) == (8, "refused")
-        await socket.send_bytes(packed("ping"))
-        await receive(socket, "done")  # the connection is well
-
-    talk(tmp_path, talking)
-
-
 def test_events_come_with_plain_values(tmp_path: Path) -> None:
     async def talking(socket: Socket, session: MemorySession) -> None:
         await receive(socket)
@@ -179,7 +165,7 @@ def test_the_end_of_the_session_is_the_end_of_the_stream(tmp_path: Path) -> None
         (packed("audio", data="text"), 1002),
         (packed("ping", seq=-1), 1002),
         (packed("begin", utterance=1.5), 1002),
-        (packed("config", idle="dance"), 1002),
+        (packed("config", idle="closed"), 1002),
         (packed("audio", data=b"\0"), 1008),
         (packed("audio", data=b"", codec="opus"), 1008),
         (packed("audio", data=bytes(4 * QUEUE_SAMPLES)), 1008),
@@ -263,8 +249,7 @@ def test_who_may_only_watch_cannot_speak(tmp_path: Path) -> None:
         view = server.server.gate.mint(["view"], "show", 60)[0]
         url = server.url + "/v1/stream/show"
         async with server.client.ws_connect(url, headers={"Authorization": f"Bearer {view}"}) as socket:
-            asked = packed("audio", data=pcm(10)), packed("interrupt"), packed("config", idle="closed")
-            for message in asked:
+            for message in (packed("audio", data=pcm(10)), packed("interrupt"), packed("flush")):
                 await socket.send_bytes(message)
                 assert "right to control" in (await receive(socket, "error"))["message"]
             session.tell(Event("state", {"is": "live"}))

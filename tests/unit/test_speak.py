@@ -26,7 +26,7 @@ def test_typed_lines_are_heard_in_the_session(tmp_path: Path) -> None:
             lines = typed("Hello there.\n", "...\n")
             await speak.speak(stream, lines, "en-us", say=said.append)
             while not session.ended:
-                await stream.configure(idle="closed")
+                await stream.ping()
             await speak.speak(stream, typed("\n"), "en-us", say=said.append)
         heard = np.concatenate([piece.samples for piece, _ in session.pieces])
         np.testing.assert_allclose(heard / 32767.0, expected.samples, atol=1e-4)
