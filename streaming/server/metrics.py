@@ -10,6 +10,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 BUCKETS_S = tuple(ms / 1000 for ms in (*range(5, 501, 5), 750, 1000, 2000, 5000))
 SKEW_BUCKETS_S = tuple(ms / 1000 for ms in (-500, -250, *range(-125, 126, 5), 250, 500))
 LAG_BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+STALL_S = 0.05
 LAG_EVERY_S = 0.02  # finer than the stalls that matter, or it would not see them
 
 
@@ -70,6 +71,14 @@ class Metrics:
         self._lag = Histogram(
             "dub_event_loop_lag_seconds", "Loop wake-ups late.", buckets=LAG_BUCKETS_S, registry=reg
         )
+        self._stalls = Counter(
+            "dub_event_loop_stalls",
+            f"Wake-ups more than {1000 * STALL_S:.0f} ms late: the loop computed, or waited for a processor.",
+            ["cause"],
+            registry=reg,
+        )
+        for cause in ("computed", "waited"):
+            self._stalls.labels(cause)
         self._tasks = Gauge(
             "dub_event_loop_tasks", "Tasks of the event loop that have not ended.", registry=reg
         )
@@ -156,9 +165,11 @@ class Metrics:
         """A request was refused."""
         self._refused.labels(str(status)).inc()
 
-    def loop_lag(self, seconds: float) -> None:
-        """A wake-up was so late."""
+    def loop_lag(self, seconds: float, computed_s: float = 0.0) -> None:
+        """A wake-up was so late; the loop's thread has computed so long since the one before."""
         self._lag.observe(seconds)
+        if seconds > STALL_S:
+            self._stalls.labels("computed" if computed_s > STALL_S else "waited").inc()
 
     def tasks(self, count: int) -> None:
         """So many run in the loop."""
@@ -169,9 +180,13 @@ class Metrics:
         return generate_latest(self.registry)
 
 
-async def watch_loop(metrics: Metrics, clock_s: Callable[[], float] = time.monotonic) -> None:
+async def watch_loop(
+    metrics: Metrics,
+    clock_s: Callable[[], float] = time.monotonic,
+    cpu_s: Callable[[], float] = time.thread_time,
+) -> None:
     """Measure how late the loop wakes up, until cancelled."""
     while True:
-        due_s = clock_s() + LAG_EVERY_S
+        due_s, spent_s = clock_s() + LAG_EVERY_S, cpu_s()
         await asyncio.sleep(LAG_EVERY_S)
-        metrics.loop_lag(max(0.0, clock_s() - due_s))
+        metrics.loop_lag(max(0.0, clock_s() - due_s), cpu_s() - spent_s)

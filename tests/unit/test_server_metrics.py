@@ -88,3 +88,12 @@ def test_the_loop_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
     text = metrics.exposition().decode()
     assert "dub_event_loop_lag_seconds_count 2.0" in text
     assert 'dub_event_loop_lag_seconds_bucket{le="0.001"} 1.0' in text
+
+
+def test_a_loop_that_computes_is_told_from_one_that_waits() -> None:
+    metrics = Metrics()
+    for late_s, computed_s in ((0.2, 0.19), (0.2, 0.001), (0.06, 0.01), (0.04, 0.06)):
+        metrics.loop_lag(late_s, computed_s)
+    text = metrics.exposition().decode()
+    assert 'dub_event_loop_stalls_total{cause="computed"} 1.0' in text
+    assert 'dub_event_loop_stalls_total{cause="waited"} 2.0' in text
