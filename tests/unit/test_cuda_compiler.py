@@ -1,3 +1,4 @@
+import json
 import re
 import sys
 from pathlib import Path
@@ -8,9 +9,11 @@ import pytest
 from engine.backends.cuda import compiler
 from engine.backends.cuda.compiler import SOURCES, Cubin, compile_cubin, kernel_source
 from engine.errors import BackendError, BackendUnavailable
+from tests.support.data import ROOT
 from tests.support.host_cuda import ENTRY, host_kernels
 
 ARCHITECTURES = ("sm_80", "sm_90", "sm_120")
+RESULTS = ROOT / "benchmarks" / "results" / "0.1.0"
 ELF = b"\x7fELF"
 KERNELS = set(ENTRY.findall(kernel_source()))
 SMALL = 'extern "C" __global__ void twice(float* a) { a[threadIdx.x] *= 2; }'
@@ -61,7 +64,7 @@ def test_elements_of_the_tensors_are_options() -> None:
 
 
 def test_no_multiply_add_is_fused(tmp_path: Path) -> None:
-    """The option that keeps the CPU's bits reaches the compiler: with it, the code has no FFMA to fuse into."""
+    """What keeps the CPU's bits reaches the compiler: the code is as if each operation were asked for."""
     source = 'extern "C" __global__ void f(float* a) { a[0] = a[1] * a[2] + a[3]; }'
     ours = compile_cubin("sm_90", source=source, cache=tmp_path).code
     by_hand = source.replace("a[1] * a[2] + a[3]", "__fadd_rn(__fmul_rn(a[1], a[2]), a[3])")
@@ -157,7 +160,7 @@ def test_errors_name_file_and_line(tmp_path: Path) -> None:
 
 
 def test_an_architecture_that_the_compiler_does_not_know(tmp_path: Path) -> None:
-    with pytest.raises(BackendError, match="sm_13: .*gpu-architecture"):
+    with pytest.raises(BackendError, match=r"sm_13: .*gpu-architecture"):
         compile_cubin("sm_13", source=SMALL, cache=tmp_path)
     for strange in ("", "90", "compute_90", "sm_90; rm", "sm_90\n"):
         with pytest.raises(ValueError, match="must be like 'sm_90'"):
@@ -195,3 +198,12 @@ def test_a_missing_compiler_library_is_a_missing_package(monkeypatch: pytest.Mon
 
 def test_both_compilers_see_the_same_kernels() -> None:
     assert set(host_kernels(*SOURCES[1:]).signatures) == KERNELS
+
+
+def test_the_published_registers_are_of_these_kernels() -> None:
+    published = json.loads((RESULTS / "kernels.json").read_text(encoding="utf-8"))
+    for by_arch in published["results"].values():
+        assert tuple(by_arch) == ARCHITECTURES
+        for kernels in by_arch.values():
+            assert set(kernels) == KERNELS, "python -m benchmarks.kernel_registers --json writes it anew"
+            assert not any(kernel["spill_bytes"] for kernel in kernels.values())
