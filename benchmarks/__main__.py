@@ -1,4 +1,7 @@
-"""`python -m benchmarks SUITE`: measure, print a table, and keep the report as JSON if asked."""
+"""`python -m benchmarks SUITE`: measure, print a table, and keep the report as JSON if asked.
+
+`livedub bench` does more; this one knows how many samples to take, for whoever works on the suites.
+"""
 
 import argparse
 import sys
@@ -7,7 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.common import Settings
-from benchmarks.runner import SUITES, compare, report_of, table
+from benchmarks.comparison import compare
+from benchmarks.runner import SUITES, report_of, table
 from benchmarks.schema import decode_report, encode_report
 from engine.errors import LivedubError
 
@@ -29,7 +33,8 @@ def _run(options: argparse.Namespace) -> int:
     if options.list:
         print("\n".join(f"{name:12} {suite.what}" for name, suite in SUITES.items()))
     elif options.compare:
-        print(compare(*(decode_report(path.read_bytes()) for path in options.compare)))
+        before, after = (decode_report(path.read_bytes()) for path in options.compare)
+        print(compare(before, after, anyway=options.anyway))
     elif options.suite is None:
         raise ValueError("name a suite, or see --list")
     else:
@@ -38,12 +43,12 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _run_suite(options: argparse.Namespace) -> None:
-    settings = Settings(options.backend, options.runs, options.warmup)
+    settings = Settings(options.backend, options.runs, options.warmup, seconds=options.seconds)
     if options.quick:
         settings = Settings(options.backend, runs=3, warmup=1, quick=True)
-    report = report_of(options.suite, settings, datetime.now(UTC))
+    report = report_of(options.suite, settings, datetime.now(UTC), command=f"benchmarks {options.suite}")
     data = encode_report(report)
-    print(table(report))
+    print(table(report, anyway=options.anyway))
     if options.json:
         options.json.write_bytes(data)
 
@@ -56,8 +61,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the report here")
     parser.add_argument("--runs", type=int, default=Settings.runs, help="kept samples (%(default)s)")
     parser.add_argument("--warmup", type=int, default=Settings.warmup, help="samples before (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=Settings.seconds, help="of a stream (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="only prove that the suite works")
     parser.add_argument("--compare", nargs=2, type=Path, metavar=("OLD", "NEW"), help="two reports")
+    parser.add_argument("--anyway", action="store_true", help="show what a busy machine makes meaningless")
     return parser
 
 

@@ -3,20 +3,26 @@
 A suite is a module with `run(settings: Settings) -> list[Result]`; it becomes known by its line in `SUITES`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import import_module
 from typing import Any
 
+import msgspec
+
 from benchmarks.common import Settings
-from benchmarks.machine import describe_machine
-from benchmarks.schema import Report, Result, to_dict
+from benchmarks.machine import describe_machine, finished
+from benchmarks.painters import backend_rows
+from benchmarks.schema import Metadata, Report, Result, to_dict
+from benchmarks.tables import table
+
+__all__ = ["SUITES", "Suite", "merged", "report_of", "run_suite", "table"]
 
 
 @dataclass(frozen=True)
 class Suite:
-    """Where a suite is and what it measures; a study takes long, and runs only by its name."""
+    """Where a suite is and what it measures; a study is long or in others, and runs only by its name."""
 
     module: str
     what: str
@@ -24,9 +30,21 @@ class Suite:
 
 
 SUITES = {
-    "backends": Suite("benchmarks.bench_backends", "the renderer's network on each inference library"),
+    "stages": Suite("benchmarks.bench_stages", "every step of a frame and of 40 ms of sound"),
+    "render": Suite("benchmarks.bench_render", "drawing and compositing a face, by backend and precision"),
+    "audio": Suite("benchmarks.bench_audio", "lips from sound, by backend and number of streams"),
+    "pipeline": Suite("benchmarks.bench_pipeline", "one stream of 25 frames a second, in real time"),
+    "capacity": Suite(
+        "benchmarks.bench_capacity", "how many streams this machine holds at 25 frames a second"
+    ),
+    "startup": Suite("benchmarks.bench_startup", "from nothing to the first frame"),
     "tracker": Suite("benchmarks.bench_tracker", "the face tracker, frame by frame, at 720p"),
-    "dub": Suite("benchmarks.bench_dub", "the dub of one frame at 720p, stage by stage"),
+    "dub": Suite(
+        "benchmarks.bench_dub", "the dub of one frame at 720p, stage by stage (in `stages`)", study=True
+    ),
+    "backends": Suite(
+        "benchmarks.bench_backends", "the renderer's network by size and threads (study)", study=True
+    ),
     "precision": Suite("benchmarks.bench_precision", "f32, bf16 and int8: time and loss (study)", study=True),
     "lips": Suite("benchmarks.bench_lips", "lips from sound, on unseen people (study)", study=True),
     "live": Suite("benchmarks.live.run", "a live session from camera to browser (study)", study=True),
@@ -54,46 +72,42 @@ def run_suite(name: str, backend: str | None = None) -> dict[str, Any]:
     return to_dict(report_of(name, Settings(backend=backend), datetime.now(UTC)))
 
 
-def report_of(name: str, settings: Settings, now: datetime) -> Report:
+def report_of(name: str, settings: Settings, now: datetime, command: str = "") -> Report:
     """Run one suite with the given settings; see `run_suite`."""
     suite = SUITES.get(name)
     if suite is None:
         raise ValueError(f"unknown suite '{name}'; known: {', '.join(SUITES)}")
     run: Callable[[Settings], list[Result]] = import_module(suite.module).run
-    described = describe_machine(now)
-    return Report(described, run(settings))
+    described = describe_machine(now, seed=settings.seed, command=command, backends=backend_rows())
+    already = len(settings.skipped)
+    results = run(settings)
+    return Report(finished(described), results, settings.skipped[already:])
 
 
-def table(report: Report) -> str:
-    """The results for reading, one line each, and a warning if the machine was busy."""
-    width = max(len(result.name) for result in report.results)
-    lines = [
-        f"{'':{width}} {'clock':11} {'unit':6}{'p50':>9}{'p95':>9}{'p99':>9}{'max':>9}{'iqr':>9}{'n':>6}"
-    ]
-    for r in report.results:
-        values = "".join(f"{value:9.2f}" for value in (r.p50, r.p95, r.p99, r.max, r.iqr))
-        late = "" if r.missed is None else f"  {100 * r.missed:.1f} % over {r.deadline_ms:g} ms"
-        lines.append(f"{r.name:{width}} {r.clock:11} {r.unit:6}{values}{r.n:6d}{late}")
-    if not report.metadata.quiet:
-        load = report.metadata.load_average[0]
-        lines.append(f"The machine was busy (load {load:.1f}): compare process_cpu, not wall.")
-    return "\n".join(lines)
+def merged(reports: Sequence[Report]) -> Report:
+    """Several reports of one machine as one; what describes the machine is the first one's.
 
-
-def compare(before: Report, after: Report) -> str:
-    """Medians of the results that both reports have; a change less than either spread is called noise."""
-    old = {(r.suite, r.name, r.clock): r for r in before.results}
-    lines = []
-    for new in after.results:
-        was = old.get((new.suite, new.name, new.clock))
-        if was is not None:
-            lines.append(
-                f"{new.name} {new.clock}: {was.p50:.2f} -> {new.p50:.2f} {new.unit}, {_verdict(was, new)}"
+    Raises:
+        ValueError: none, a result twice, or different machines.
+    """
+    if not reports:
+        raise ValueError("there is no report")
+    first = reports[0].metadata
+    for report in reports:
+        if _same(report.metadata) != _same(first):
+            raise ValueError(
+                f"the reports are of different machines: {_same(first)}, {_same(report.metadata)}"
             )
-    return "\n".join(lines) or "The reports have no result in common."
+    described = msgspec.structs.replace(
+        first,
+        command="; ".join(
+            dict.fromkeys(report.metadata.command for report in reports if report.metadata.command)
+        ),
+        load_average_after=reports[-1].metadata.load_average_after,
+    )
+    results = [result for report in reports for result in report.results]
+    return Report(described, results, [skipped for report in reports for skipped in report.skipped])
 
 
-def _verdict(was: Result, new: Result) -> str:
-    if abs(new.p50 - was.p50) <= max(was.iqr, new.iqr):
-        return "within noise"
-    return f"{100 * (new.p50 / was.p50 - 1):+.1f} %" if was.p50 > 0 else "new"
+def _same(metadata: Metadata) -> tuple[str, int, tuple[str, ...]]:
+    return metadata.cpu_model, metadata.cores, tuple(device.name for device in metadata.devices)

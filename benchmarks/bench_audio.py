@@ -1,0 +1,52 @@
+"""Lips from 40 ms of sound, by backend and by how many streams are computed together as one batch."""
+
+import numpy as np
+
+from benchmarks.bodies import FRAME_MS, LOOK_AHEAD_MS
+from benchmarks.common import Settings, results_of
+from benchmarks.painters import GPU_NAMES, variants
+from benchmarks.schema import Result, Skipped
+from engine.errors import BackendError
+from engine.expression.audio import MEL_BANDS, MELS_PER_STEP, SILENCE, AudioToExpression
+
+SUITE = "audio"
+STREAMS = (1, 2, 4, 8, 16)
+
+
+def run(settings: Settings) -> list[Result]:
+    """See the module.
+
+    Raises:
+        ValueError: an unknown backend.
+    """
+    counts = STREAMS[: 1 if settings.quick else None]
+    backends = [variant.backend for variant in variants(settings, SUITE)]
+    results: list[Result] = []
+    for index, backend in enumerate(backends):
+        if backend in GPU_NAMES:
+            reason = "sound runs inside the frame's graph there: see `stages`"
+            settings.skipped.append(Skipped(suite=SUITE, name=backend, reason=reason))
+            continue
+        settings.on_progress(f"{SUITE}: {backend}", index, len(backends))
+        try:
+            network = AudioToExpression(LOOK_AHEAD_MS, backend=backend)
+        except BackendError as error:
+            settings.skipped.append(Skipped(suite=SUITE, name=backend, reason=str(error)))
+            continue
+        for streams in counts:
+            results += _measured(network, backend, streams, settings)
+    return results
+
+
+def _measured(network: AudioToExpression, backend: str, streams: int, settings: Settings) -> list[Result]:
+    random = np.random.default_rng(settings.seed)
+    mels = random.normal(SILENCE / 2, 2, (streams, MELS_PER_STEP, MEL_BANDS)).astype(np.float32)
+    state = network.initial_state(streams)
+
+    def step() -> None:
+        nonlocal state
+        _, state = network.step(mels, state)
+
+    name = f"{backend} f32: 40 ms of {streams} stream{'s' * (streams > 1)}"
+    parameters: dict[str, str | int | float] = {"backend": backend, "precision": "f32", "streams": streams}
+    return results_of(SUITE, name, settings.measure(step), deadline_ms=FRAME_MS, parameters=parameters)

@@ -1,0 +1,189 @@
+"""How many streams of different actors one machine holds at 25 frames a second, 1280 x 720.
+
+Open loop: every stream's frames arrive every 40 ms whatever we do, the streams spread over that time. The
+largest number of streams counts whose p99 latency, over all their frames, is within one frame; one more
+was tried and was not. Each stream is a process of one thread, as in a live session: that is what the
+product does, a fault ends one stream only, and Python's lock is not shared.
+
+Beside it stands what CPU time alone allows: the bound that no scheduling can beat, and that load from
+elsewhere does not spoil.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from benchmarks.bodies import FRAME_MS
+from benchmarks.common import Settings, summarise
+from benchmarks.load import Counters, cores_here, load_between, read_counters, why_busy
+from benchmarks.painters import Variant, variants
+from benchmarks.schema import Load, Result, Skipped
+from benchmarks.stream import Child, Go, Ran
+from engine.errors import BackendError
+
+SUITE = "capacity"
+WARM_FRAMES = 10
+LEAD_NS = 200_000_000
+MOST_STREAMS = 512
+MIB_A_STREAM = 600
+WINDOW_SHARE = 0.5  # of the seconds of a run, for each number of streams that is tried
+_NS_PER_MS = 1e6
+
+
+def run(settings: Settings) -> list[Result]:
+    """See the module.
+
+    Raises:
+        ValueError: an unknown backend.
+    """
+    chosen = list(variants(settings, SUITE))
+    results: list[Result] = []
+    for index, variant in enumerate(chosen):
+        settings.on_progress(f"{SUITE}: {variant.label}", index, len(chosen))
+        try:
+            with Streams(variant, settings) as streams:
+                results += _search(streams)
+        except BackendError as error:
+            settings.skipped.append(Skipped(suite=SUITE, name=variant.label, reason=str(error)))
+    return results
+
+
+def largest(holds: Callable[[int], bool], guess: int, most: int) -> tuple[int, bool]:
+    """The largest number that holds, if all below it do, and whether one more was tried.
+
+    Args:
+        holds: asked once for each number, few of them.
+        guess: where to begin.
+        most: no number above is tried.
+    """
+    low, high = 0, most + 1
+    count = min(max(1, guess), most)
+    while high - low > 1:
+        if holds(count):
+            low = count
+            count = min(low + max(1, low // 4), (low + high) // 2 if high <= most else most)
+        else:
+            high = count
+            count = max(low + 1, high - max(1, high // 4)) if low == 0 else (low + high) // 2
+    return low, high <= most
+
+
+class Streams:
+    """Processes of one variant, started as they are needed; a context manager that ends them."""
+
+    def __init__(self, variant: Variant, settings: Settings) -> None:
+        self.variant, self._settings = variant, settings
+        self._children: list[Child] = []
+        self._stack = ExitStack()
+        self.tried: list[Result] = []
+        self.cpu_ms = 0.0  # of a frame, with one stream
+        self.quiet = True
+
+    def __enter__(self) -> "Streams":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    @property
+    def most(self) -> int:
+        """No more than memory has room for."""
+        if self._settings.quick:
+            return 1
+        return min(MOST_STREAMS, max(1, _memory_mib() // MIB_A_STREAM))
+
+    def holds(self, count: int) -> bool:
+        """Run so many streams; whether their p99 is within a frame."""
+        self._settings.on_progress(f"{SUITE}: {self.variant.label}, {count} at once", len(self.tried), None)
+        self._have(count)
+        seconds = self._settings.seconds * WINDOW_SHARE
+        frames = 3 if self._settings.quick else max(1, round(seconds * 1000 / FRAME_MS))
+        before = read_counters()
+        start_ns = time.monotonic_ns() + LEAD_NS
+        for index, child in enumerate(self._children[:count]):
+            child.go(Go(start_ns + round(index * FRAME_MS * _NS_PER_MS / count), frames))
+        ran = [child.ran() for child in self._children[:count]]
+        return self._took(ran, _load(before, read_counters(), ran))
+
+    def _have(self, count: int) -> None:
+        new = [
+            self._stack.enter_context(Child(self.variant.backend, self.variant.precision, seed, WARM_FRAMES))
+            for seed in range(len(self._children), count)
+        ]
+        for child in new:
+            child.ready()
+        self._children += new
+
+    def _took(self, ran: list[Ran], load: Load | None) -> bool:
+        count, frames = len(ran), sum(len(one.latency_ms) for one in ran)
+        self.quiet = self.quiet and not why_busy(load, cores_here())
+        if not self.cpu_ms:
+            self.cpu_ms = 1000 * sum(one.cpu_s for one in ran) / frames
+        latency = sorted(
+            (at_s, one_ms) for one in ran for at_s, one_ms in zip(one.at_s, one.latency_ms, strict=True)
+        )
+        result = summarise(
+            SUITE,
+            f"{self.variant.label}: {count} stream{'s' * (count > 1)}",
+            [one_ms for _, one_ms in latency],
+            clock="wall",
+            warmup=WARM_FRAMES,
+            deadline_ms=FRAME_MS,
+            parameters={
+                "backend": self.variant.backend,
+                "variant": self.variant.label,
+                "streams": count,
+                "cpu_share": round(sum(one.cpu_s for one in ran) / max(one.wall_s for one in ran), 4),
+                "dubbed_share": round(sum(one.dubbed for one in ran) / frames, 4),
+            },
+            load=load,
+            at_s=[at_s for at_s, _ in latency],
+        )
+        self.tried.append(result)
+        return result.p99 <= FRAME_MS
+
+
+def _load(before: Counters | None, after: Counters | None, ran: list[Ran]) -> Load | None:
+    if before is None or after is None:
+        return None
+    return load_between(before, after, sum(one.cpu_s for one in ran) + after.own_s - before.own_s)
+
+
+def _search(streams: Streams) -> list[Result]:
+    """First one stream, which says how many may fit; then the largest number."""
+    about: dict[str, str | int | float] = {
+        "backend": streams.variant.backend,
+        "variant": streams.variant.label,
+    }
+    known = {1: streams.holds(1)}
+
+    def holds(count: int) -> bool:
+        if count not in known:
+            known[count] = streams.holds(count)
+        return known[count]
+
+    bound = cores_here() * FRAME_MS / streams.cpu_ms
+    found, one_more = largest(holds, math.floor(bound) if known[1] else 1, streams.most)
+    last = max(streams.tried, key=lambda result: int(result.parameters["streams"]))
+    label = "sessions" if one_more else "sessions, at least (more was not tried)"
+    sessions = summarise(
+        SUITE, f"{streams.variant.label}: {label}", [float(found)], unit="1", parameters=about,
+        better="higher", load=last.load, trusted=streams.quiet,
+    )  # fmt: skip
+    by_cpu = summarise(
+        SUITE, f"{streams.variant.label}: bound by CPU time", [bound], unit="1", better="higher",
+        parameters=about | {"cpu_ms_a_frame": round(streams.cpu_ms, 3), "cores": cores_here()},
+    )  # fmt: skip
+    tried = sorted(streams.tried, key=lambda result: int(result.parameters["streams"]))
+    return [sessions, by_cpu, *tried]
+
+
+def _memory_mib() -> int:
+    """Available now, where the system tells."""
+    try:
+        text = Path("/proc/meminfo").read_text()
+        return int(text.partition("MemAvailable:")[2].split()[0]) // 1024
+    except (OSError, ValueError, IndexError):
+        return 4096
