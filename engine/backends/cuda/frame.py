@@ -5,7 +5,7 @@ then its numbers written to mapped memory, one graph launch and an event. There 
 own mapped block and graph, so that the next frame can be filled in and submitted while the device works.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -96,19 +96,22 @@ class FrameSlot(FrameViews):
     Attributes:
         index: which of the graph's slots.
         in_flight: submitted and not finished yet.
+        idle: drawn by a batch although it had nothing to draw; nobody finishes it.
     """
 
     def __init__(
         self, index: int, layout: FrameLayout, block: MappedBuffer, started: Event, done: Event
     ) -> None:
         super().__init__(layout, block.host)
-        self.index, self.in_flight = index, False
-        self.block, self.started, self.done = block, started, done
+        self.index, self.in_flight, self.idle = index, False, False
+        self.block, self.own_times = block, (started, done)
+        self.times = self.own_times  # of the last submission: its own, or a batch's
 
     @property
     def device_ms(self) -> float:
-        """How long the device had its last frame, once that is finished."""
-        return self.done.ms_since(self.started)
+        """How long the device had its last frame, or the batch of it, once that is finished."""
+        started, done = self.times
+        return done.ms_since(started)
 
 
 class FrameGraph:
@@ -131,6 +134,7 @@ class FrameGraph:
         self._layout = FrameLayout.of(self.size_px, len(constants.uv))
         self._resources = Resources("frame graph")
         self._next = 0
+        self._leave: Callable[[FrameGraph], None] | None = None  # the batch that it is in
         with self._resources.opening():
             self._resources.keep(network)
             _check_network(network, self.size_px)
@@ -138,6 +142,7 @@ class FrameGraph:
             self._allocate(constants)
             self._warm_up()
             self._graphs = [self._captured(slot) for slot in self.slots]
+            self._resources.before_closing(self._say_goodbye)
 
     @property
     def name(self) -> str:
@@ -156,8 +161,10 @@ class FrameGraph:
             ValueError: all slots are on the device; finish the oldest first.
             BackendError: the graph is closed.
         """
-        with self._resources.using():
-            slot = self.slots[self._next]
+        self._resources.check_open()
+        slot = self.slots[self._next]
+        if slot.idle:
+            self.finish(slot)
         if slot.in_flight:
             raise ValueError("every slot is on the device: finish the oldest frame first")
         return slot
@@ -176,19 +183,23 @@ class FrameGraph:
         slot.check()
         if slot is not self.begin():
             raise ValueError("not the slot that `begin` gave")
+        if self._leave is not None:
+            raise ValueError("a member of a batch is drawn with the batch")
+        started, done = slot.own_times
         with self._resources.using():
             self._driver.use()
-            slot.started.record(self._stream)
+            started.record(self._stream)
             if eager:
                 self.record(self._stream, slot.index)
             else:
                 self._graphs[slot.index].launch(self._stream)
-            slot.done.record(self._stream)
-        self.taken(slot)
+            done.record(self._stream)
+        self.taken(slot, slot.own_times)
 
-    def taken(self, slot: FrameSlot) -> None:
-        """Note that the device has this slot's frame."""
-        slot.in_flight, self._next = True, (slot.index + 1) % SLOTS
+    def taken(self, slot: FrameSlot, times: tuple[Event, Event], *, idle: bool = False) -> None:
+        """Note that the device has this slot's frame between two events."""
+        slot.in_flight, slot.idle, slot.times = True, idle, times
+        self._next = (slot.index + 1) % SLOTS
 
     def finish(self, slot: FrameSlot) -> None:
         """Wait for this frame only; then its `out_...` are the region as it shall be.
@@ -201,8 +212,8 @@ class FrameGraph:
             if not slot.in_flight:
                 raise ValueError("the frame was not submitted")
             self._driver.use()
-            slot.done.wait()
-        slot.in_flight = False
+            slot.times[1].wait()
+        slot.in_flight = slot.idle = False
 
     def read(self, name: str, shape: tuple[int, ...], dtype: type[np.generic]) -> Array:
         """A copy of what lies on the device under a name of `kernels`, of the frame finished last; slow.
@@ -236,6 +247,33 @@ class FrameGraph:
     def stream(self) -> Stream:
         """The graph's own stream; a batch's branch for this graph."""
         return self._stream
+
+    def join_batch(self, index: int, leave: "Callable[[FrameGraph], None]") -> None:
+        """Be drawn with a batch from its slots of this index on.
+
+        Args:
+            index: of the next slot.
+            leave: told before anything is freed.
+
+        Raises:
+            ValueError: frames are on the device, or it is in a batch.
+            BackendError: it is closed.
+        """
+        self._resources.check_open()
+        if self._leave is not None or any(slot.in_flight and not slot.idle for slot in self.slots):
+            raise ValueError("a frame graph with frames on the device or in a batch cannot join one")
+        self._next, self._leave = index, leave
+
+    def leave_batch(self) -> None:
+        """Be drawn alone again, once the device is done with the batch."""
+        self._leave = None
+        for slot in self.slots:
+            slot.times = slot.own_times
+
+    def _say_goodbye(self) -> None:
+        leave, self._leave = self._leave, None
+        if leave is not None:
+            leave(self)
 
     def close(self) -> None:
         """Wait for the device and free everything; the second time nothing."""
