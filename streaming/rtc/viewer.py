@@ -71,11 +71,15 @@ class Viewer:
         self._begin_closing("asked")
         await self.closed.wait()
 
+    @property
+    def state(self) -> PeerState:
+        """Of the connection."""
+        return self._watch.state if self._watch is not None else "waiting"
+
     def stats(self) -> ViewerStats:
         """Return the counters now."""
         by_kind = {sender.kind: sender.stats() for sender in self._senders if sender.begun}
-        state = self._watch.state if self._watch is not None else "waiting"
-        return ViewerStats(state, by_kind.get("video"), by_kind.get("audio"))
+        return ViewerStats(self.state, by_kind.get("video"), by_kind.get("audio"))
 
     async def _answer(
         self,

@@ -2,15 +2,19 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
-from engine.errors import CapacityError
+from engine.errors import CapacityError, OfferError
 from streaming.rtc.peer import PeerOptions
 from streaming.rtc.publisher import Publisher, PublishLimits, answer_publisher
 from streaming.rtc.rendition import AudioRendition, VideoRendition
 from streaming.rtc.sdp import OfferLimits
 from streaming.rtc.viewer import Viewer, answer_viewer
 from streaming.types import Answer, AudioIn, VideoIn
+
+One = TypeVar("One", Viewer, Publisher)
+MOST = 64  # a viewer costs a socket, a key and its packets' encryption
+RETRY_AFTER_S = 10  # those that never connect are gone by then
 
 
 class Connections:
@@ -27,9 +31,11 @@ class Connections:
         self._publisher: Publisher | None = None
         self._retransmitted_before = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._publishing, self._answering, self._closed = asyncio.Lock(), 0, False
 
     def __len__(self) -> int:
-        return len(self._open)
+        """How many were heard of lately, or are about to be: silence shall not keep a session."""
+        return sum(one.state in {"waiting", "live"} for one in self._open.values())
 
     @property
     def viewers(self) -> int:
@@ -51,26 +57,42 @@ class Connections:
             OfferError: the offer cannot be accepted.
             CapacityError: somebody publishes already.
         """
-        before = self._publisher
-        if before is not None and not before.closed.is_set():
-            if before.state == "live":
-                raise CapacityError("somebody publishes to this session already")
-            await before.close()
         limits = PublishLimits(offer=self._offers, peer=self._peers)
-        publisher, answer = await answer_publisher(sdp, on_video, on_audio, limits)
-        self._publisher = publisher
-        self._keep(publisher)
-        return answer
+        async with self._publishing:  # two at once would both find nobody there
+            before = self._publisher
+            if before is not None and not before.closed.is_set():
+                if before.state == "live":
+                    raise CapacityError("somebody publishes to this session already")
+                await before.close()
+            publisher, answer = await self._opened(answer_publisher(sdp, on_video, on_audio, limits))
+            self._publisher = publisher
+            return answer
 
     async def view(self, sdp: str, video: VideoRendition, audio: AudioRendition) -> Answer:
         """Accept a viewer.
 
         Raises:
             OfferError: the offer cannot be accepted.
+            CapacityError: there are as many connections as there may be.
         """
-        viewer, answer = await answer_viewer(sdp, video, audio, self._offers, options=self._peers)
-        self._keep(viewer)
-        return answer
+        answering = answer_viewer(sdp, video, audio, self._offers, options=self._peers)
+        return (await self._opened(answering))[1]
+
+    async def _opened(self, answering: Coroutine[Any, Any, tuple[One, Answer]]) -> tuple[One, Answer]:
+        """A connection that is kept, and its answer."""
+        if self._closed or len(self._open) + self._answering >= MOST:
+            answering.close()
+            raise CapacityError(f"this session has {len(self._open)} connections", RETRY_AFTER_S)
+        self._answering += 1
+        try:
+            connection, answer = await answering
+        finally:
+            self._answering -= 1
+        if self._closed:  # meanwhile
+            await connection.close()
+            raise OfferError("the session is over")
+        self._keep(connection)
+        return connection, answer
 
     async def end(self, resource: str) -> bool:
         """Close a connection; False if it is not there (any more)."""
@@ -81,7 +103,8 @@ class Connections:
         return True
 
     async def close(self) -> None:
-        """Close all."""
+        """Close all, and take no others."""
+        self._closed = True
         await asyncio.gather(*(connection.close() for connection in list(self._open.values())))
         if self._tasks:
             await asyncio.wait(self._tasks)
