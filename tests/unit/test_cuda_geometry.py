@@ -369,12 +369,10 @@ extern "C" __global__ void broken(float* a) {
     want = np.concatenate([numbers[:64][::-1], numbers[64:128][::-1], numbers[128:][::-1]])
     for backwards in (False, True):
         got = numbers.copy()
-        compiled.launch("turn", 2, 64, got, 150, barriers=True, backwards=backwards)
+        compiled.launch("turn", 2, 64, got, 150, backwards=backwards)
         np.testing.assert_array_equal(got, want)
-    with pytest.raises(LaunchError, match="without barriers"):
-        compiled.launch("turn", 2, 64, numbers, 150)
     with pytest.raises(LaunchError, match="returned before"):
-        compiled.launch("broken", 1, 4, numbers, barriers=True)
+        compiled.launch("broken", 1, 4, numbers)
     with pytest.raises(LaunchError, match="takes 2 arguments"):
         compiled.launch("turn", 2, 64, numbers)
     with pytest.raises(LaunchError, match="array of f4, got f8"):

@@ -4,7 +4,7 @@
     kernels.launch("clear_raster", 4, 32, vis, teeth, vis.size)
 
 That shows the kernels' logic and arithmetic; not races, the memory model or speed. Threads run one after the
-other (see shim.h), with `barriers=True` as contexts that change over at `__syncthreads()`.
+other and change over at `__syncthreads()` (see shim.h).
 """
 
 import ctypes
@@ -46,7 +46,6 @@ class _Launch(ctypes.Structure):
     _fields_ = (
         ("grid", ctypes.c_uint * 3),
         ("block", ctypes.c_uint * 3),
-        ("barriers", ctypes.c_int),
         ("backwards", ctypes.c_int),
     )
 
@@ -73,7 +72,7 @@ class HostTexture:
 class HostKernels:
     """A compiled program of kernels."""
 
-    library: ctypes.CDLL
+    library: ctypes.PyDLL
     signatures: dict[str, tuple[str, ...]]
 
     def launch(
@@ -82,7 +81,6 @@ class HostKernels:
         grid: int | tuple[int, ...],
         block: int | tuple[int, ...],
         *values: Any,
-        barriers: bool = False,
         backwards: bool = False,
     ) -> None:
         """Run a kernel to its end.
@@ -93,7 +91,6 @@ class HostKernels:
             block: threads of a block, likewise.
             values: the kernel's arguments: C-contiguous arrays for pointers (a structured one for a struct),
                 numbers, HostTexture.
-            barriers: the kernel uses `__syncthreads()` or `__shared__`.
             backwards: last block and thread first, to see that their order does not matter.
 
         Raises:
@@ -107,7 +104,7 @@ class HostKernels:
             for i, (t, v) in enumerate(zip(types, values, strict=True))
         ]
         pointers = (ctypes.c_void_p * len(held))(*(one.ctypes.data for one in held))
-        how = _Launch(_three(grid), _three(block), barriers, backwards)
+        how = _Launch(_three(grid), _three(block), backwards)
         getattr(self.library, f"host_launch_{name}")(ctypes.byref(how), pointers)
         error = self.library.host_error()
         if error:
@@ -149,7 +146,7 @@ def _built(files: tuple[str, ...], canvas: str, picture: str, more: str) -> Host
     names = ENTRY.findall(kernels)
     source = "\n".join([SHIM.read_text(encoding="utf-8"), kernels, *map(_entry, names), _layout()])
     flags = (*FLAGS, f"-DCANVAS_T={canvas}", f"-DPICTURE_T={picture}")
-    library = ctypes.CDLL(str(_compiled(source, flags)))
+    library = ctypes.PyDLL(str(_compiled(source, flags)))  # keeps the GIL: one launch at a time
     library.host_error.restype = ctypes.c_char_p
     return HostKernels(library, {name: _signature(library, name) for name in names})
 
@@ -193,7 +190,7 @@ def _compiled(source: str, flags: tuple[str, ...]) -> Path:
     return library
 
 
-def _signature(library: ctypes.CDLL, name: str) -> tuple[str, ...]:
+def _signature(library: ctypes.PyDLL, name: str) -> tuple[str, ...]:
     function = getattr(library, f"host_signature_{name}")
     function.restype = ctypes.c_char_p
     return tuple(function().decode().split())

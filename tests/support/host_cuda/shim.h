@@ -1,18 +1,16 @@
 // The CUDA built-ins that our kernels use, for g++: no races, no memory model, no speed, but the kernels' arithmetic.
 //
-// A launch runs one thread after the other, blocks in order. Two ways:
-//   plain     each thread is a call of the kernel; a kernel that reaches __syncthreads() in a block of more than one
-//             thread is reported as an error;
-//   barriers  the threads of a block are contexts of their own (ucontext), switched at __syncthreads() and at the end:
-//             shared memory and barriers mean what they mean on a GPU. A barrier that some threads of a block never
-//             reach (they have returned) is reported as an error.
-// `backwards` runs blocks and threads last to first: what depends on the order then differs.
+// A launch runs one thread after the other, blocks in order. A thread that comes to __syncthreads() waits there in a
+// context of its own (ucontext) while the others of its block run: shared memory and barriers mean what they mean on a
+// GPU. A barrier that some threads of a block never reach, because they have returned, is reported as an error.
+// `backwards` runs blocks and threads last to first: what depends on their order then differs.
 #include <math.h>
 #include <string.h>
 #include <ucontext.h>
 
 #include <algorithm>
 #include <cstddef>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -84,62 +82,92 @@ template <class T> T tex2D(cudaTextureObject_t texture, float u, float v) {
 
 namespace host {
 
-struct Launch { unsigned grid[3], block[3]; int barriers, backwards; };
+struct Launch { unsigned grid[3], block[3]; int backwards; };
 static const char* error = nullptr;
 
-struct Fibre { ucontext_t context; std::vector<char> stack; bool done; };
-static std::vector<Fibre> fibres;
+// A context that runs threads of the block, one after the other, until one of them has to wait.
+struct Runner { ucontext_t context; std::unique_ptr<char[]> stack; unsigned thread; bool waits; };
+static const size_t STACK_BYTES = 64 << 10;
+static std::vector<std::unique_ptr<Runner>> runners;
 static ucontext_t scheduler;
-static Fibre* running = nullptr;
+static Runner* running = nullptr;
+static unsigned started, threads;  // of the block
+static bool last_first;
 static void (*body)(void*) = nullptr;
 static void* body_argument = nullptr;
-
-static void fibre_main() {
-  body(body_argument);
-  running->done = true;  // returns to the scheduler, its uc_link
-}
 
 static void place_thread(unsigned i) {
   threadIdx = {i % blockDim.x, i / blockDim.x % blockDim.y, i / (blockDim.x * blockDim.y)};
 }
 
-static void run_block_with_barriers(unsigned threads, bool backwards) {
-  fibres.resize(threads);
-  for (auto& f : fibres) {
-    f.stack.resize(64 << 10);
-    f.done = false;
-    getcontext(&f.context);
-    f.context.uc_stack.ss_sp = f.stack.data();
-    f.context.uc_stack.ss_size = f.stack.size();
-    f.context.uc_link = &scheduler;
-    makecontext(&f.context, fibre_main, 0);
-  }
-  for (unsigned left = threads; left;) {  // each turn takes every thread to its next barrier, or to its end
-    unsigned ended = 0;
-    for (unsigned n = 0; n < threads; n++) {
-      unsigned i = backwards ? threads - 1 - n : n;
-      if (fibres[i].done) continue;
-      running = &fibres[i];
-      place_thread(i);
-      swapcontext(&scheduler, &running->context);
-      ended += running->done;
+static void runner_main() {
+  for (;;) {
+    Runner* self = running;
+    while (started < threads) {
+      unsigned n = started++;
+      self->thread = last_first ? threads - 1 - n : n;
+      place_thread(self->thread);
+      body(body_argument);
     }
-    left -= ended;
-    if (ended && left) { error = "some threads of a block returned before a __syncthreads() of the others"; break; }
+    swapcontext(&self->context, &scheduler);
   }
+}
+
+static void resume(Runner* runner) {
+  running = runner;
+  runner->waits = false;
+  swapcontext(&scheduler, &runner->context);
   running = nullptr;
+}
+
+static Runner* new_runner() {
+  runners.emplace_back(new Runner);
+  Runner* runner = runners.back().get();
+  runner->stack.reset(new char[STACK_BYTES]);
+  getcontext(&runner->context);
+  runner->context.uc_stack.ss_sp = runner->stack.get();
+  runner->context.uc_stack.ss_size = STACK_BYTES;
+  runner->context.uc_link = nullptr;
+  makecontext(&runner->context, runner_main, 0);
+  return runner;
+}
+
+static void run_block() {
+  started = 0;
+  size_t waiting = 0, used = 0;
+  while (started < threads) {  // each thread to its first barrier, or to its end
+    Runner* runner = used < runners.size() ? runners[used].get() : new_runner();
+    resume(runner);
+    used += runner->waits;
+  }
+  waiting = used;
+  bool ended = waiting && waiting < threads;
+  while (waiting && !ended) {  // those that wait to their next one
+    size_t still = 0;
+    for (size_t n = 0; n < used; n++) {
+      place_thread(runners[n]->thread);
+      resume(runners[n].get());
+      still += runners[n]->waits;
+    }
+    ended = still && still < waiting;
+    waiting = still;
+  }
+  if (ended) {
+    error = "some threads of a block returned before a __syncthreads() of the others";
+    runners.clear();  // with the threads that wait for ever
+  }
 }
 
 static void run(const Launch& launch, void (*thread)(void*), void* argument) {
   gridDim = {launch.grid[0], launch.grid[1], launch.grid[2]};
   blockDim = {launch.block[0], launch.block[1], launch.block[2]};
-  unsigned blocks = gridDim.x * gridDim.y * gridDim.z, threads = blockDim.x * blockDim.y * blockDim.z;
-  body = thread, body_argument = argument, error = nullptr;
+  unsigned blocks = gridDim.x * gridDim.y * gridDim.z;
+  threads = blockDim.x * blockDim.y * blockDim.z;
+  body = thread, body_argument = argument, error = nullptr, last_first = launch.backwards;
   for (unsigned n = 0; n < blocks && !error; n++) {
-    unsigned i = launch.backwards ? blocks - 1 - n : n;
+    unsigned i = last_first ? blocks - 1 - n : n;
     blockIdx = {i % gridDim.x, i / gridDim.x % gridDim.y, i / (gridDim.x * gridDim.y)};
-    if (launch.barriers) { run_block_with_barriers(threads, launch.backwards); continue; }
-    for (unsigned m = 0; m < threads; m++) { place_thread(launch.backwards ? threads - 1 - m : m); thread(argument); }
+    run_block();
   }
 }
 
@@ -171,9 +199,8 @@ template <class... A> const char* signature(void (*)(A...)) {
 }  // namespace host
 
 static inline void __syncthreads() {
-  using namespace host;
-  if (running) swapcontext(&running->context, &scheduler);
-  else if (blockDim.x * blockDim.y * blockDim.z > 1) error = "__syncthreads() in a launch without barriers";
+  host::running->waits = true;
+  swapcontext(&host::running->context, &host::scheduler);
 }
 static inline void __syncwarp(unsigned = ~0u) { __syncthreads(); }  // more than is asked, on condition that all reach it
 static inline void __threadfence() {}
