@@ -19,7 +19,7 @@ from engine.errors import BackendError
 
 # What the multiplications are rounded to; tensors are always as in `TensorSpec`. For int8 a graph itself says
 # which of them are, and to what: see `quantised`.
-Precision = Literal["f32", "bf16", "int8"]
+Precision = Literal["f32", "bf16", "f16", "int8"]
 
 
 @dataclass(frozen=True)
