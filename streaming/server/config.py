@@ -16,11 +16,13 @@ Everything has a default that is safe on one machine. An unknown name is an erro
 import ipaddress
 import tomllib
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
+from msgspec.structs import asdict
 
 from engine.errors import InputError
 from streaming.types import IdlePolicy, SessionOptions
@@ -90,26 +92,18 @@ class Sessions(Struct, frozen=True, forbid_unknown_fields=True):
     measure: bool = True
     idle_s: Positive = 60.0
     longest_s: Positive = 4 * 3600.0
-    look_ahead_ms: int = 120
-    latency_budget_ms: Milliseconds = 400
-    original_delay_ms: Milliseconds = 0
-    idle: IdlePolicy = "source"
-    backend: str | None = None
-    precision: str = "auto"
-    override_consent: bool = False
+    look_ahead_ms: int = SessionOptions.look_ahead_ms
+    latency_budget_ms: Milliseconds = SessionOptions.latency_budget_ms
+    original_delay_ms: Milliseconds = SessionOptions.original_delay_ms
+    idle: IdlePolicy = SessionOptions.idle
+    backend: str | None = SessionOptions.backend
+    precision: str = SessionOptions.precision
+    override_consent: bool = SessionOptions.override_consent
 
     def options(self, actor: Path) -> SessionOptions:
         """The options of a session that asks for nothing else."""
-        return SessionOptions(
-            actor=actor,
-            look_ahead_ms=self.look_ahead_ms,
-            latency_budget_ms=self.latency_budget_ms,
-            original_delay_ms=self.original_delay_ms,
-            idle=self.idle,
-            backend=self.backend,
-            precision=self.precision,
-            override_consent=self.override_consent,
-        )
+        known = {field.name for field in fields(SessionOptions)}
+        return SessionOptions(actor, **{name: value for name, value in asdict(self).items() if name in known})
 
 
 class Actors(Struct, frozen=True, forbid_unknown_fields=True):

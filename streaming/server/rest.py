@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -25,6 +25,7 @@ from streaming.server.manager import SessionLike, checked_name
 from streaming.types import IdlePolicy, SessionOptions, VoiceSource
 
 LOOK_AHEADS_MS = (0, 60, 120, 240)
+SESSION_OPTIONS = {field.name for field in fields(SessionOptions)} - {"actor"}
 JOIN_ROLES = ("control", "publish", "view")
 _LOG = logging.getLogger(__name__)
 Milliseconds = Annotated[int, Meta(ge=0, le=60_000)]
@@ -219,11 +220,9 @@ def _options(server: Server, asked: NewSession) -> SessionOptions:
         raise InputError(f"there is no actor {asked.actor!r}; GET /v1/actors names them")
     if asked.look_ahead_ms is not None and asked.look_ahead_ms not in LOOK_AHEADS_MS:
         raise InputError(f"look_ahead_ms must be one of {', '.join(map(str, LOOK_AHEADS_MS))}")
-    names = ("look_ahead_ms", "latency_budget_ms", "original_delay_ms", "idle", "backend", "precision")
-    given = {name: getattr(asked, name) for name in names}
-    chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    options = msgspec.structs.replace(server.config.sessions, **chosen).options(path)
-    return replace(options, voice=asked.voice, programme=asked.programme)
+    options = server.config.sessions.options(path)
+    given = {name: value for name, value in msgspec.structs.asdict(asked).items() if value is not None}
+    return replace(options, **{name: given[name] for name in SESSION_OPTIONS if name in given})
 
 
 def _shown(session: SessionLike) -> dict[str, Any]:

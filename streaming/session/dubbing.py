@@ -8,7 +8,7 @@ from engine.arrays import F32
 from engine.errors import InputError, LivedubError, WorkerError
 from engine.image.yuv import Colour
 from streaming.types import SessionOptions
-from streaming.worker.link import FrameDone, WorkerLink, WorkerOptions
+from streaming.worker.link import FrameDone, WorkerLink
 from streaming.worker.pool import WorkerPool
 from streaming.worker.slots import SlotRing
 from streaming.worker.wire import Rung
@@ -101,20 +101,8 @@ class Dubbing:
         await self._open_until_up(slots)
 
     async def _open(self, slots: SlotRing) -> None:
-        asked = self._options
-        options = WorkerOptions(
-            actor=asked.actor,
-            width=slots.width,
-            height=slots.height,
-            look_ahead_ms=asked.look_ahead_ms,
-            backend=asked.backend,
-            precision=asked.precision,
-            idle=asked.idle,
-            override_consent=asked.override_consent,
-            slots=len(slots),
-        )
         link = await self._pool.start(
-            options, on_done=self._on_done, on_death=lambda error: self._died(error, slots), slots=slots
+            self._options, slots, on_done=self._on_done, on_death=lambda error: self._died(error, slots)
         )
         self._link = link
         link.set_rung(self._rung)

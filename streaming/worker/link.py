@@ -5,7 +5,6 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TypeVar, assert_never
 
 import numpy as np
@@ -14,7 +13,7 @@ from engine import errors
 from engine.arrays import F32
 from engine.errors import LivedubError, WorkerError
 from engine.image.yuv import Colour
-from streaming.types import IdlePolicy
+from streaming.types import SessionOptions
 from streaming.worker import wire
 from streaming.worker.process import WARM_TIMEOUT_S, WorkerProcess
 from streaming.worker.slots import SlotRing
@@ -22,38 +21,12 @@ from streaming.worker.wire import Rung
 
 OPEN_TIMEOUT_S = 30.0
 PING_S = 0.25
+HANG_S = 1.0
 PIECE_SAMPLES = 16_000  # of sound in one message
 
 A = TypeVar("A", bound=wire.Message)
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class WorkerOptions:
-    """What a worker is opened for.
-
-    Attributes:
-        actor: the pack's file.
-        width, height: of every picture, px.
-        look_ahead_ms: sound beyond a frame's time that decides its mouth.
-        backend, precision: of the renderer; None and "auto" choose.
-        idle: what shows while nobody speaks.
-        override_consent: dub a pack without a valid consent record; logged.
-        slots: how many frames can be under way.
-        hang_s: a worker that gives no sign of life for so long while frames wait is killed.
-    """
-
-    actor: Path
-    width: int
-    height: int
-    look_ahead_ms: int = 120
-    backend: str | None = None
-    precision: str = "auto"
-    idle: IdlePolicy = "source"
-    override_consent: bool = False
-    slots: int = 12
-    hang_s: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -112,44 +85,38 @@ class WorkerLink:
     @classmethod
     async def start(
         cls,
-        options: WorkerOptions,
+        options: SessionOptions,
+        slots: SlotRing,
         *,
         on_done: Callable[[FrameDone], None],
         on_death: Callable[[WorkerError], None],
-        slots: SlotRing | None = None,
         process: WorkerProcess | None = None,
+        hang_s: float = HANG_S,
     ) -> "WorkerLink":
         """Open an actor in a worker; answers when that has drawn its first picture.
 
         Args:
-            options: what for.
+            options: of the session that it is for.
+            slots: the session's pictures, which an earlier worker may have used.
             on_done: called for every frame that was given, in order but for skipped ones.
             on_death: called once, when the worker died or hung; not after `close`. All slots are the edge's
                 again by then, and the frames that wait will not be answered.
-            slots: pictures of the options' size that an earlier worker used; by default new ones.
             process: a warm one; by default a new one.
+            hang_s: a worker that gives no sign of life for so long while frames wait is killed.
 
         Raises:
             InputError: the actor cannot be used: damaged, or without a consent that holds.
             WorkerError: the worker did not get ready, or another error of its own kind if it said which.
-            ValueError: the slots are of another size.
         """
-        ring = slots or SlotRing(options.width, options.height, options.slots)
+        process = process or await warm_process()
         try:
-            if (ring.width, ring.height) != (options.width, options.height):
-                size = f"{options.width}x{options.height}"
-                raise ValueError(f"slots of {ring.width}x{ring.height} px for pictures of {size} px")
-            process = process or await warm_process()
-            ready = await ask(process, _order(options, ring), wire.Ready, OPEN_TIMEOUT_S, (ring.fd,))
+            ready = await ask(process, _order(options, slots), wire.Ready, OPEN_TIMEOUT_S, (slots.fd,))
         except BaseException:
-            if process is not None:
-                await process.close()
-            if slots is None:
-                ring.close()
+            await process.close()
             raise
         if ready.warning:
             log.warning("%s", ready.warning)
-        return cls(process, ring, ready.renderer, options.hang_s, on_done, on_death)
+        return cls(process, slots, ready.renderer, hang_s, on_done, on_death)
 
     @property
     def pid(self) -> int:
@@ -312,7 +279,7 @@ def _error(failed: wire.Failed) -> LivedubError:
     return kind(failed.message) if usable else WorkerError(failed.message)
 
 
-def _order(options: WorkerOptions, ring: SlotRing) -> wire.Open:
+def _order(options: SessionOptions, ring: SlotRing) -> wire.Open:
     return wire.Open(
         actor=str(options.actor),
         look_ahead_ms=options.look_ahead_ms,

@@ -9,8 +9,9 @@ from pathlib import Path
 from types import TracebackType
 
 from engine.errors import LivedubError, WorkerError
+from streaming.types import SessionOptions
 from streaming.worker import wire
-from streaming.worker.link import FrameDone, WorkerLink, WorkerOptions, ask, warm_process
+from streaming.worker.link import HANG_S, FrameDone, WorkerLink, ask, warm_process
 from streaming.worker.process import WorkerProcess
 from streaming.worker.slots import SlotRing
 
@@ -66,21 +67,22 @@ class WorkerPool:
 
     async def start(
         self,
-        options: WorkerOptions,
+        options: SessionOptions,
+        slots: SlotRing,
         *,
         on_done: Callable[[FrameDone], None],
         on_death: Callable[[WorkerError], None],
-        slots: SlotRing | None = None,
+        hang_s: float = HANG_S,
     ) -> WorkerLink:
         """As `WorkerLink.start`, in the spare process; the next spare is begun afterwards.
 
         Raises:
-            InputError, BackendError, ValueError: as there.
+            InputError, BackendError: as there.
         """
         process = await self._take()
         try:
             return await WorkerLink.start(
-                options, on_done=on_done, on_death=on_death, slots=slots, process=process
+                options, slots, on_done=on_done, on_death=on_death, process=process, hang_s=hang_s
             )
         finally:
             self._prepare()

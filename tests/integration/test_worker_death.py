@@ -10,7 +10,6 @@ import textwrap
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -24,7 +23,7 @@ from streaming.worker.pool import WorkerPool, capacity_of
 from streaming.worker.process import WorkerProcess
 from streaming.worker.slots import SlotRing
 from tests.support.data import model_file
-from tests.support.live_worker import CALM_S, HEIGHT, WIDTH, Driver, face_frame, options, same
+from tests.support.live_worker import HEIGHT, WIDTH, Driver, face_frame, options, same
 from tests.support.toy_actor import toy_actor
 from tests.support.voice import voice
 
@@ -93,10 +92,8 @@ def test_a_dead_worker_is_given_nothing(live: Driver) -> None:
 
 
 def test_a_worker_that_hangs_is_killed(live: Driver) -> None:
-    live.options = replace(live.options, hang_s=HANG_S)
     live.wait(live.link.close())
-    live.link = live.start(slots=live.link.slots)
-    live.options = replace(live.options, hang_s=CALM_S)
+    live.link = live.start(live.link.slots, HANG_S)
     os.kill(live.link.pid, signal.SIGSTOP)
     live.give(face_frame(0), 0)
     took_s = live.until_death(10.0)
@@ -140,16 +137,9 @@ def test_what_cannot_be_opened_says_why_and_leaves_nothing(
             live.wait(ask(process, _order(wrong, ring), wire.Ready, 60, (ring.fd,)))
     bad = options(folder, actor=tmp_path / "bad.actor")
     with pytest.raises(ActorPackError, match="not an actor pack"):
-        live.wait(WorkerLink.start(bad, on_done=print, on_death=live.deaths.append, process=process))
+        live.wait(WorkerLink.start(bad, ring, on_done=print, on_death=live.deaths.append, process=process))
     assert len(psutil.Process().children()) == children
     assert live.deaths == []
-    ring.close()
-
-
-def test_slots_of_another_size_are_refused(live: Driver) -> None:
-    ring = SlotRing(64, 48, 2)
-    with pytest.raises(ValueError, match="64x48"):
-        live.start(slots=ring)
     ring.close()
 
 
@@ -242,7 +232,7 @@ def test_a_closed_pool_opens_nothing(folder: Path) -> None:
     async def late() -> None:
         async with WorkerPool() as pool:
             pass
-        await pool.start(options(folder), on_done=print, on_death=print)
+        await pool.start(options(folder), SlotRing(WIDTH, HEIGHT, 2), on_done=print, on_death=print)
 
     with pytest.raises(WorkerError, match="closed"):
         asyncio.run(late())

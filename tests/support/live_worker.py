@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,7 +13,8 @@ from engine.actor.pack import write_pack
 from engine.arrays import F32, U8
 from engine.errors import WorkerError
 from engine.image.yuv import I420, Colour, rgb_to_i420
-from streaming.worker.link import FrameDone, WorkerLink, WorkerOptions
+from streaming.types import SessionOptions
+from streaming.worker.link import FrameDone, WorkerLink
 from streaming.worker.pool import WorkerPool
 from streaming.worker.slots import SlotRing, write
 from tests.support.data import faces_picture
@@ -20,6 +22,7 @@ from tests.support.toy_actor import toy_actor
 
 WIDTH, HEIGHT, RATE_HZ = 480, 360, 25
 BT709 = Colour("bt709", full_range=False)
+SLOTS = 12
 PLANES = ("y", "u", "v")
 ANSWER_TIMEOUT_S = 60.0
 CALM_S = 20.0  # a busy machine is no hanging worker
@@ -30,19 +33,12 @@ def same(a: I420, b: I420) -> bool:
     return all(np.array_equal(getattr(a, plane), getattr(b, plane)) for plane in PLANES)
 
 
-def options(folder: Path, **changes: Any) -> WorkerOptions:
-    """A worker for the toy actor, whose consent nobody checks."""
+def options(folder: Path, **changes: Any) -> SessionOptions:
+    """A session with the toy actor, whose consent nobody checks."""
     path = folder / "toy.actor"
     if not path.exists():
         write_pack(toy_actor("random"), path)
-    fields: dict[str, Any] = {
-        "actor": path,
-        "width": WIDTH,
-        "height": HEIGHT,
-        "override_consent": True,
-        "hang_s": CALM_S,
-    }
-    return WorkerOptions(**(fields | changes))
+    return replace(SessionOptions(path, override_consent=True), **changes)
 
 
 def face_frame(index: int, *, x_px: int = 240, y_px: int = 170) -> I420:
@@ -64,14 +60,14 @@ def noisy(rgb: U8, seed: int) -> I420:
 class Driver:
     """One link, its answers, and the loop that they come on."""
 
-    def __init__(self, wanted: WorkerOptions) -> None:
+    def __init__(self, wanted: SessionOptions) -> None:
         self.runner, self.options = asyncio.Runner(), wanted
         self.runner.get_loop()
         self._news = asyncio.Event()
         self.done: list[FrameDone] = []
         self.deaths: list[WorkerError] = []
         self.pool = self.wait(self._pool())
-        self.link = self.start()
+        self.link = self.start(SlotRing(WIDTH, HEIGHT, SLOTS))
 
     async def _pool(self) -> WorkerPool:
         return await WorkerPool().__aenter__()
@@ -80,10 +76,10 @@ class Driver:
         """Run the loop until that is over."""
         return self.runner.run(coroutine)
 
-    def start(self, slots: SlotRing | None = None) -> WorkerLink:
+    def start(self, slots: SlotRing, hang_s: float = CALM_S) -> WorkerLink:
         """Open a worker of the pool."""
         return self.wait(
-            self.pool.start(self.options, on_done=self._answered, on_death=self._died, slots=slots)
+            self.pool.start(self.options, slots, on_done=self._answered, on_death=self._died, hang_s=hang_s)
         )
 
     def _answered(self, done: FrameDone) -> None:
