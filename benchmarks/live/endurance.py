@@ -31,8 +31,6 @@ ROUND_S, CLIP_S = 10, 10.0
 SOURCE_BAR_MS, BACK_BAR_MS, FREE_BAR_MS, STALL_BAR_MS = 200.0, 5000.0, 10_000.0, 50.0
 IDLE_S, ADMIT_MOST = 3, 16
 SETTINGS = """
-[server]
-port = 0
 [sessions]
 measure = false
 most = 8
@@ -42,14 +40,16 @@ override_consent = true
 requests_per_s = 500
 offers_per_s = 20
 """
-OTHER_SETTINGS = f"""
+NEIGHBOUR_SETTINGS = """
 [sessions]
-measure = true
+measure = false
+override_consent = true
+"""
+ADMISSION_SETTINGS = f"""
+[sessions]
 most = {ADMIT_MOST}
 idle_s = {IDLE_S}
 override_consent = true
-[limits]
-offers_per_s = 50
 """
 Parameters = dict[str, str | int | float]
 
@@ -154,7 +154,7 @@ async def fuzzed(stage: Stage) -> list[Result]:
 
 
 async def admitted(stage: Stage) -> list[Result]:
-    """One session too many, and a session whose only client was killed; needs `OTHER_SETTINGS`."""
+    """One session too many, and a session whose only client was killed; needs `ADMISSION_SETTINGS`."""
     took_ms = 1000 * await parts.session_left(stage.rig, stage.programme)
     capacity = (await stage.rig.ask("get", "/v1/sessions"))["capacity"]
     count, status, after_s = await parts.admitted(stage.rig, ADMIT_MOST)
@@ -166,14 +166,12 @@ async def admitted(stage: Stage) -> list[Result]:
     ]
 
 
-PARTS: dict[str, Part] = {
-    "worker": worker_killed,
-    "clients": clients_killed,
-    "cycles": cycled,
-    "unread": unread,
-    "fuzz": fuzzed,
-}
-OTHER_PARTS: dict[str, Part] = {"admission": admitted}
+SERVERS: tuple[tuple[str, dict[str, Part]], ...] = (
+    (SETTINGS, {"worker": worker_killed, "clients": clients_killed, "cycles": cycled}),
+    (NEIGHBOUR_SETTINGS, {"unread": unread, "fuzz": fuzzed}),  # as it comes, with its limits
+    (ADMISSION_SETTINGS, {"admission": admitted}),
+)
+"""What is measured on which server, by name."""
 
 
 def measure(actor: Path, programme: Path, plan: Plan, only: Sequence[str] = ()) -> list[Result]:
@@ -189,7 +187,7 @@ def measure(actor: Path, programme: Path, plan: Plan, only: Sequence[str] = ()) 
         LivedubError: a server did not start or end, or did not get to where it should.
     """
     results: list[Result] = []
-    for settings, chosen in ((SETTINGS, PARTS), (OTHER_SETTINGS, OTHER_PARTS)):
+    for settings, chosen in SERVERS:
         wanted = [part for name, part in chosen.items() if not only or name in only]
         if wanted:
             results += asyncio.run(_measured(actor, programme, plan, settings, wanted))
@@ -225,15 +223,17 @@ def _borne(name: str, borne: hostile.Borne) -> list[Result]:
     facts = _facts(borne.beside) | {
         "slope_kb_per_s": round(borne.slope_kb_s(), 1),
         "rss_mb": round(borne.rss_kb[-1] / 1024, 1),
-        "wakes": borne.wakes,
+        "late_while_waiting_for_a_processor": borne.stalled - borne.computed,
+        "before": json.dumps(_facts(borne.before)),
+        "frames": json.dumps(borne.frames),
         "counts": json.dumps(borne.counts),
     }
     grown_mb = max(0, borne.rss_kb[-1] - borne.rss_kb[min(10, len(borne.rss_kb) - 1)]) / 1024
     return [
-        _row(f"{name}: loop stalls over {STALL_BAR_MS:.0f} ms", [borne.stalled], unit="", facts=facts),
-        _row(f"{name}: pictures missing beside it", [borne.beside.missing], unit="frames", facts=facts),
-        _row(f"{name}: longest without a new picture", [borne.beside.longest_ms], facts=facts),
-        _row(f"{name}: more memory", [grown_mb], unit="MB", facts=facts),
+        _row(f"{name}: loop stalls over {STALL_BAR_MS:.0f} ms", [borne.computed], unit="", facts=facts),
+        _row(f"{name}: pictures missing beside it", [borne.beside.missing], unit="frames"),
+        _row(f"{name}: longest without a new picture", [borne.beside.longest_ms]),
+        _row(f"{name}: more memory", [grown_mb], unit="MB"),
     ]
 
 
@@ -281,7 +281,7 @@ def main(
     voice: Annotated[Path, typer.Option(help="What shall be said.")],
     actor: Annotated[Path, typer.Option(help="Made by `livedub adapt`.")],
     part: Annotated[
-        list[str] | None, typer.Option(help="Only these: " + ", ".join(PARTS | OTHER_PARTS))
+        list[str] | None, typer.Option(help="Only these: " + ", ".join(n for _, p in SERVERS for n in p))
     ] = None,
     quick: Annotated[bool, typer.Option(help="Little of everything.")] = False,
     cycles: Annotated[int | None, typer.Option(min=2, help="Connections that come and go.")] = None,

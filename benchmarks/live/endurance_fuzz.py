@@ -21,18 +21,21 @@ import aiohttp
 import msgpack
 import msgspec
 import psutil
-from aiortc import RTCConfiguration, RTCPeerConnection
+import pylibsrtp
+from aiortc import InvalidStateError, RTCConfiguration, RTCPeerConnection
 
 from clients.peer import Refused, view
+from streaming.rtc.guards import MALFORMED
 from streaming.server import messages
 
 STUN_COOKIE = b"\x21\x12\xa4\x42"
 SDP = {"Content-Type": "application/sdp"}
+STRANGER = "127.0.0.2"  # the server counts what it lets pass by address
 NICE = 10  # a stranger would not take the server's own cores
 DATAGRAMS_EVERY_S, DATAGRAMS_AT_ONCE = 0.01, 16
 SOURCES = 8
 BIG = 4_000
-TROUBLE = (aiohttp.ClientError, OSError, TimeoutError)
+TROUBLE = (aiohttp.ClientError, OSError, TimeoutError, InvalidStateError, *MALFORMED)
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,7 +59,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 async def trouble(order: Order) -> Counter[str]:
     """Send until the time is over; how often what was sent and how it was answered."""
     chance, sent = random.Random(order.seed), Counter[str]()
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(10)) as http:
+    lines = aiohttp.TCPConnector(local_addr=(STRANGER, 0))
+    async with aiohttp.ClientSession(connector=lines, timeout=aiohttp.ClientTimeout(10)) as http:
         kinds = (
             lambda: _broken_offer(http, order, chance, sent),
             lambda: _candidate_flood(http, order, chance, sent),
@@ -153,7 +157,7 @@ async def _bad_viewer(
         await asyncio.sleep(0.02)
     dtls = link.peer.getTransceivers()[0].receiver.transport
     for _ in range(100):
-        with suppress(ConnectionError):
+        with suppress(ConnectionError, pylibsrtp.Error):
             await dtls.transport._send(datagram(chance) or b"\x80")
             await dtls._send_rtp(_packet(chance))
         sent["packets with a viewer's keys"] += 2

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import msgspec
 import numpy as np
 
-from benchmarks.live.endurance_fuzz import Order
+from benchmarks.live.endurance_fuzz import STRANGER, Order
 from benchmarks.live.endurance_parts import VOICE, Watched, stalls, watched
 from benchmarks.live.endurance_rig import Client, Rig
 from benchmarks.live.programme import load
@@ -25,9 +25,9 @@ from engine.errors import LivedubError
 from streaming.server import messages
 
 SAMPLE_S = 0.5
-WARM_UP_S = 5.0
+WARM_UP_S, QUIET_S = 5.0, 4.0
 SMALL_WINDOW_BYTES = 2048
-PINGS_AT_ONCE = 40
+PINGS_AT_ONCE = 80
 REQUESTS_AT_ONCE = 20
 
 
@@ -36,16 +36,19 @@ class Borne:
     """How the server bore it.
 
     Attributes:
-        beside: the viewer of the session that nobody troubled.
+        beside: the viewer of the session that nobody troubled; before: the same, until the trouble began.
+        frames: of that session, by what became of them at the server.
         rss_kb: of the server, every half second.
-        wakes, stalled: wake-ups of its loop, and those that came more than 50 ms late.
+        stalled, computed: how often its loop was more than 50 ms late, and of that because it computed.
         counts: what was sent, and what became of it.
     """
 
     beside: Watched
+    before: Watched
+    frames: dict[str, int] = field(default_factory=dict)
     rss_kb: list[int] = field(default_factory=list)
-    wakes: int = 0
     stalled: int = 0
+    computed: int = 0
     counts: dict[str, int] = field(default_factory=dict)
 
     def slope_kb_s(self) -> float:
@@ -58,18 +61,20 @@ class Borne:
 async def unread(rig: Rig, programme: Path, seconds: float) -> Borne:
     """Stop a viewer for good, and read nothing from a WebSocket and an HTTP connection that go on asking."""
     counts: dict[str, int] = {"sockets the server closed": 0, "asked": 0}
-    async with _beside(rig, programme) as (session, beside), rig.client(session, view=True) as stopped:
-        stopped.send(signal.SIGSTOP)
-        asking = [
-            asyncio.create_task(_never_read(rig, _upgrade(rig, session), _PINGS, counts)),
-            asyncio.create_task(_never_read(rig, b"", _requests(rig), counts)),
-        ]
-        try:
-            borne = await _borne(rig, beside, programme, seconds)
-        finally:
-            for task in asking:
-                task.cancel()
-            await asyncio.wait(asking)
+    async with _beside(rig, programme) as (session, beside):
+        began = await _began(rig)
+        async with rig.client(session, view=True) as stopped:
+            stopped.send(signal.SIGSTOP)
+            asking = [
+                asyncio.create_task(_never_read(rig, _upgrade(rig, session), _PINGS, counts)),
+                asyncio.create_task(_never_read(rig, b"", _requests(rig), counts)),
+            ]
+            try:
+                borne = await _borne(rig, session, beside, programme, seconds, began)
+            finally:
+                for task in asking:
+                    task.cancel()
+                await asyncio.wait(asking)
     borne.counts = counts
     return borne
 
@@ -78,6 +83,7 @@ async def fuzzed(rig: Rig, programme: Path, seconds: float, seed: int = 1) -> Bo
     """Let a hostile process do its worst."""
     victim = await rig.session()
     async with _beside(rig, programme) as (session, beside):
+        began = await _began(rig)
         order = Order(
             url=rig.url, pid=rig.pid, sessions=(session, victim), victim=victim, seconds=seconds, seed=seed
         )
@@ -86,7 +92,7 @@ async def fuzzed(rig: Rig, programme: Path, seconds: float, seed: int = 1) -> Bo
         command = (sys.executable, "-m", "benchmarks.live.endurance_fuzz", str(path))
         process = await asyncio.create_subprocess_exec(*command, stdout=PIPE)
         try:
-            borne = await _borne(rig, beside, programme, seconds)
+            borne = await _borne(rig, session, beside, programme, seconds, began)
             async with asyncio.timeout(30):
                 said, _ = await process.communicate()
         finally:
@@ -109,18 +115,34 @@ async def _beside(rig: Rig, programme: Path) -> AsyncIterator[tuple[str, Client]
     await rig.over(session)
 
 
-async def _borne(rig: Rig, beside: Client, programme: Path, seconds: float) -> Borne:
+async def _began(rig: Rig) -> tuple[int, int]:
+    """When a quiet stretch began and when it ended, monotonic ns."""
+    began_ns = time.monotonic_ns()
+    await asyncio.sleep(QUIET_S)
+    return began_ns, time.monotonic_ns()
+
+
+async def _borne(
+    rig: Rig, session: str, beside: Client, programme: Path, seconds: float, quiet_ns: tuple[int, int]
+) -> Borne:
     rss: list[int] = []
-    wakes, stalled = await stalls(rig)
+    stalled, computed = await stalls(rig)
     began_ns, end_s = time.monotonic_ns(), time.monotonic() + seconds
     while time.monotonic() < end_s:
         rss.append(rig.held().rss_kb)
         await asyncio.sleep(SAMPLE_S)
     ended_ns = time.monotonic_ns()
-    wakes_after, stalled_after = await stalls(rig)
-    seen = await beside.end()
-    fared = watched(seen, len(load(programme).pictures), began_ns, ended_ns)
-    return Borne(fared, rss, int(wakes_after - wakes), int(stalled_after - stalled))
+    stalled_after, computed_after = await stalls(rig)
+    now = await rig.now(session)
+    seen, round_frames = await beside.end(), len(load(programme).pictures)
+    return Borne(
+        watched(seen, round_frames, began_ns, ended_ns),
+        watched(seen, round_frames, *quiet_ns),
+        {**now["frames"], "not encoded": now["video"]["skipped"]},
+        rss,
+        stalled_after - stalled,
+        computed_after - computed,
+    )
 
 
 async def _never_read(rig: Rig, greeting: bytes, asked: bytes, counts: dict[str, int]) -> None:
@@ -128,6 +150,7 @@ async def _never_read(rig: Rig, greeting: bytes, asked: bytes, counts: dict[str,
     loop, address = asyncio.get_running_loop(), urlsplit(rig.url)
     while True:
         with socket.socket() as line:
+            line.bind((STRANGER, 0))
             line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_WINDOW_BYTES)
             line.setblocking(False)
             with suppress(OSError):

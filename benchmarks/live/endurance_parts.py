@@ -25,7 +25,7 @@ LOUD = 0.05
 SETTLE_S = 2.0
 FREED_LIMIT_S = 30.0
 VOICE = {"voice": "publisher", "idle": "closed"}
-_LAG = "dub_event_loop_lag_seconds"
+_STALLS = "dub_event_loop_stalls_total"
 
 
 @dataclass(frozen=True)
@@ -282,8 +282,8 @@ async def admitted(rig: Rig, most: int) -> tuple[int, int, int]:
     return most + 1, 201, 0
 
 
-async def stalls(rig: Rig) -> tuple[float, float]:
-    """So far: how often the server's loop woke up, and how often more than 50 ms late."""
+async def stalls(rig: Rig) -> tuple[int, int]:
+    """How often the server's loop was more than 50 ms late so far: in all, and because it computed."""
     metrics = await rig.metrics()
-    count = metrics[f"{_LAG}_count"]
-    return count, count - metrics[f"{_LAG}_bucket{{le=0.05}}"]
+    by_cause = {cause: int(metrics[f"{_STALLS}{{cause={cause}}}"]) for cause in ("computed", "waited")}
+    return sum(by_cause.values()), by_cause["computed"]

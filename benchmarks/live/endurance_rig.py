@@ -193,11 +193,20 @@ class Rig:
         orders.write_bytes(msgspec.json.encode(order))
         process = await _python("-m", "benchmarks.live.endurance_peer", str(orders), stdin=PIPE, stdout=PIPE)
         client = Client(process, out)
+        staying = asyncio.create_task(self._stay(session))
         try:
             await client.ready()
+            staying.cancel()
             yield client
         finally:
+            staying.cancel()
             await client.abandon()
+
+    async def _stay(self, session: str) -> None:
+        """Keep a session from ending while its client is still on its way."""
+        while True:
+            await self.now(session)
+            await asyncio.sleep(1.0)
 
 
 @asynccontextmanager
