@@ -66,11 +66,11 @@ class FakeNetwork:
         self.driver.call(FREE, "network")
 
 
-def on_cpu(driver: FakeDriver, network: Network) -> FakeNetwork:
-    """A network of a host backend, float32, with static shapes; open axes are 1 long."""
+def on_cpu(driver: FakeDriver, network: Network, rows: int = 1) -> FakeNetwork:
+    """A network of a host backend, float32, with static shapes: open axes are `rows` long."""
 
     def static(specs: Mapping[str, TensorSpec]) -> list[TensorSpec]:
-        return [TensorSpec(s.name, tuple(n or 1 for n in s.shape), s.dtype) for s in specs.values()]
+        return [TensorSpec(s.name, tuple(n or rows for n in s.shape), s.dtype) for s in specs.values()]
 
     return FakeNetwork(driver, static(network.inputs), static(network.outputs), network.run)
 
