@@ -58,7 +58,7 @@ class TestState:
         graph = opened(driver)
         start = len(driver.calls)
         means = np.stack([step(graph, x)[0] for x in (2.0, 4.0, 6.0)])
-        np.testing.assert_allclose(means, [[12, 22], [8, 13], [22 / 3, 32 / 3]], rtol=1e-6)
+        np.testing.assert_allclose(means, [[12.0, 22.0], [8.0, 13.0], [22 / 3, 32 / 3]], rtol=1e-6)
         assert not {"download", "upload"} & set(driver.log[start:])
 
     def test_warming_up_leaves_no_trace(self, driver: FakeDriver) -> None:
