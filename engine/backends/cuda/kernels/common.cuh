@@ -1,10 +1,11 @@
-// What all kernels of a frame share. common.cuh, geometry.cu, crop.cu and composite.cu are compiled as one program, in
-// that order: by NVRTC for a GPU, and by g++ (with HOST_CUDA defined and a shim for the built-ins) for tests without one.
+// What all kernels of a frame share. common.cuh, geometry.cu, crop.cu and composite.cu are compiled as one program,
+// in that order: by NVRTC for a GPU, and by g++ (HOST_CUDA is defined, a shim stands for the built-ins) for tests
+// without one.
 //
-// Every kernel is a grid-stride loop, right for any number of blocks and threads: the launch is captured once and serves
-// every size of region. Whoever compiles this turns the fusing of multiply-adds off (NVRTC --fmad=false, g++
-// -ffp-contract=off): then the sums that decide which pixel belongs to which triangle have the CPU's bits, and a GPU
-// frame differs from a CPU frame only by the texture unit's weights and by half precision.
+// Every kernel is a grid-stride loop, right for any number of blocks of up to 256 threads: the launch is captured
+// once and serves every size of region. Whoever compiles this turns the fusing of multiply-adds off (NVRTC
+// --fmad=false, g++ -ffp-contract=off): then the sums that decide which pixel belongs to which triangle have the
+// CPU's bits, and a GPU's frame differs from a CPU's only by the texture unit's weights and by half precision.
 #ifndef HOST_CUDA
 #include <cuda_fp16.h>
 #endif
@@ -27,7 +28,7 @@ typedef unsigned long long u64;
 
 // One per frame; engine.backends.cuda.params.FRAME_PARAMS is the same in numpy.
 struct FrameParams {
-  int part_x, part_y, part_w, part_h;  // the part of the square inside the frame, luma px from the square's corner; x, y even
+  int part_x, part_y, part_w, part_h;  // what of the square is in the frame, luma px from its corner; x, y even
   int side;                            // of the square, luma px, even
   int planes;                          // half planes of the mask's hull, at most MAX_PLANES
   float margin_px, slope;              // of the soft mask, px of the crop: (margin - distance) * slope

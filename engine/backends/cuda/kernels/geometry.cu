@@ -50,9 +50,9 @@ extern "C" __global__ void clear_raster(u64* vis, u32* teeth, int n) {
 }
 
 // vertices f32[V][3] crop px, smaller z nearer; triangles i32[count][3] sorted by layer; layers i32[count].
-// vis keeps the smallest (depth key, triangle) of skin and cavity: the nearest, of equals the first. teeth keeps the first
-// upper tooth, else the last lower one: the order in which the CPU paints. Both are atomic minima, so the order of threads
-// is nothing to the result. LANES threads share a triangle: launch count * LANES threads for one pass.
+// vis keeps the smallest (depth key, triangle) of skin and cavity: the nearest, of equals the first. teeth keeps the
+// first upper tooth, else the last lower one: the order in which the CPU paints. Both are atomic minima, so the order
+// of threads is nothing to the result. LANES threads share a triangle: count * LANES threads do all in one pass.
 extern "C" __global__ void raster_triangles(const float* vertices, const int* triangles, const int* layers, int count,
                                             u64* vis, u32* teeth, int S) {
   for (int n = first_index(); n < count * LANES; n += index_stride()) {
@@ -103,42 +103,67 @@ __device__ __forceinline__ float soft_mask_at(const FrameParams* params, const f
   return clampf((params->margin_px - farthest) * params->slope, 0.f, 1.f);
 }
 
+// What resolve_canvas reads of the mesh and the actor.
+struct Shown {
+  const u64* vis;
+  const u32* teeth;
+  const float* vertices;
+  const int *triangles, *layers;
+  const float* uv;
+  cudaTextureObject_t texture[4];
+  const u8 *bent, *reference;
+};
+
+__device__ __forceinline__ void put_texels(const Shown& from, int k, int x, int y, CANVAS_T* to) {
+  const int* triangle = from.triangles + 3 * k;
+  Weights w = weights_at(corners_of(from.vertices, triangle), x, y);
+  const float *a = from.uv + 2 * triangle[0], *b = from.uv + 2 * triangle[1], *c = from.uv + 2 * triangle[2];
+  float u = mixed(w, a[0], b[0], c[0]), v = mixed(w, a[1], b[1], c[1]);
+#pragma unroll
+  for (int q = 0; q < TEXTURE_CHANNELS / 4; q++) {
+    float4 texel = tex2D<float4>(from.texture[q], u, v);
+    put(to, 4 * q, texel.x);
+    put(to, 4 * q + 1, texel.y);
+    put(to, 4 * q + 2, texel.z);
+    put(to, 4 * q + 3, texel.w);
+  }
+}
+
+__device__ __forceinline__ void put_pixel(const Shown& from, float soft, int p, int S, CANVAS_T* to) {
+  int k = soft > 0.f ? shown_triangle(from.vis[p], from.teeth[p], from.layers) : -1;
+  if (k >= 0) put_texels(from, k, p % S, p / S, to);
+  else for (int c = 0; c < TEXTURE_CHANNELS; c++) put(to, c, 0.f);
+  float around = (1.f - soft) * (1.f / 255.f);
+  for (int c = 0; c < 3; c++) {
+    put(to, TEXTURE_CHANNELS + c, (float)from.bent[3 * p + c] * around);
+    put(to, TEXTURE_CHANNELS + 3 + c, (float)from.reference[3 * p + c] / 255.f);
+  }
+  put(to, CANVAS_CHANNELS - 1, soft);
+}
+
+#define RESOLVE_THREADS 256  // of a block, at most
+
 // t0..t3: the texture's 16 channels as half4 texture objects, linear, clamped, normalised. bent, reference u8[S][S][3].
 // Written: canvas CANVAS_T[S][S][23] = texture 16, source * (1 - mask) 3, reference 3, mask 1; and mask f32[S][S].
-extern "C" __global__ void resolve_canvas(const FrameParams* params, const float* half_planes, const u64* vis,
-                                          const u32* teeth, const float* vertices, const int* triangles,
-                                          const int* layers, const float* uv, cudaTextureObject_t t0,
-                                          cudaTextureObject_t t1, cudaTextureObject_t t2, cudaTextureObject_t t3,
-                                          const u8* bent, const u8* reference, CANVAS_T* canvas, float* mask, int S) {
-  int planes = clampi(params->planes, 0, MAX_PLANES);
-  for (int p = first_index(); p < S * S; p += index_stride()) {
-    int x = p % S, y = p / S;
-    float soft = soft_mask_at(params, half_planes, planes, x, y);
-    mask[p] = soft;
-    size_t at = (size_t)p * CANVAS_CHANNELS;
-    int k = soft > 0.f ? shown_triangle(vis[p], teeth[p], layers) : -1;
-    float4 texels[4] = {};
-    if (k >= 0) {
-      const int* triangle = triangles + 3 * k;
-      Weights w = weights_at(corners_of(vertices, triangle), x, y);
-      const float *a = uv + 2 * triangle[0], *b = uv + 2 * triangle[1], *c = uv + 2 * triangle[2];
-      float u = mixed(w, a[0], b[0], c[0]), v = mixed(w, a[1], b[1], c[1]);
-      texels[0] = tex2D<float4>(t0, u, v);
-      texels[1] = tex2D<float4>(t1, u, v);
-      texels[2] = tex2D<float4>(t2, u, v);
-      texels[3] = tex2D<float4>(t3, u, v);
+// A pixel has 23 elements: threads that each wrote their own would scatter, so a block collects and writes in order.
+extern "C" __global__ void __launch_bounds__(RESOLVE_THREADS)
+    resolve_canvas(const FrameParams* params, const float* half_planes, const u64* vis, const u32* teeth,
+                   const float* vertices, const int* triangles, const int* layers, const float* uv,
+                   cudaTextureObject_t t0, cudaTextureObject_t t1, cudaTextureObject_t t2, cudaTextureObject_t t3,
+                   const u8* bent, const u8* reference, CANVAS_T* canvas, float* mask, int S) {
+  __shared__ CANVAS_T pixels[RESOLVE_THREADS * CANVAS_CHANNELS];
+  Shown from = {vis, teeth, vertices, triangles, layers, uv, {t0, t1, t2, t3}, bent, reference};
+  int planes = clampi(params->planes, 0, MAX_PLANES), n = S * S;
+  for (int first = blockIdx.x * blockDim.x; first < n; first += index_stride()) {
+    int p = first + threadIdx.x;
+    if (p < n) {
+      float soft = soft_mask_at(params, half_planes, planes, p % S, p / S);
+      mask[p] = soft;
+      put_pixel(from, soft, p, S, pixels + threadIdx.x * CANVAS_CHANNELS);
     }
-    for (int q = 0; q < 4; q++) {
-      put(canvas, at + 4 * q, texels[q].x);
-      put(canvas, at + 4 * q + 1, texels[q].y);
-      put(canvas, at + 4 * q + 2, texels[q].z);
-      put(canvas, at + 4 * q + 3, texels[q].w);
-    }
-    float around = (1.f - soft) * (1.f / 255.f);
-    for (int c = 0; c < 3; c++) {
-      put(canvas, at + TEXTURE_CHANNELS + c, (float)bent[3 * p + c] * around);
-      put(canvas, at + TEXTURE_CHANNELS + 3 + c, (float)reference[3 * p + c] / 255.f);
-    }
-    put(canvas, at + CANVAS_CHANNELS - 1, soft);
+    __syncthreads();
+    int elements = min((int)blockDim.x, n - first) * CANVAS_CHANNELS;
+    for (int e = threadIdx.x; e < elements; e += blockDim.x) canvas[(size_t)first * CANVAS_CHANNELS + e] = pixels[e];
+    __syncthreads();
   }
 }
