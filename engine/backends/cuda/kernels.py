@@ -1,9 +1,9 @@
 """Our kernels in the order in which a frame launches them, each with its arguments by name.
 
-The same names as in their source (kernels/*.cu). Numbers: `S` side of the crop, `n` its pixels, `s` side of the
-grid of its light (`params.blocks_of`), `cells` side of the displacement's (`params.cells_of`), `count` the
-mesh's triangles. Of the names of arrays, the mapped block's and an actor's are those of `params.FrameLayout`
-and `frame.FrameConstants`; what lies between is written by one kernel and read by later ones:
+The same names as in their source (kernels/*.cu). Numbers: `S` side of the crop, `n` its pixels, `s` side of
+its light's grid (`params.blocks_of`), `cells` side of its displacement's (`params.cells_of`), `count` the
+mesh's triangles. Of the arrays, those of the mapped block and of an actor are `params.FrameLayout`'s and
+`frame.FrameConstants`'; what lies between is written by one kernel and read by later ones:
 
     ry, ru, rv      u8 [MAX_SIDE, MAX_SIDE], u8 [MAX_SIDE / 2, MAX_SIDE / 2] twice: the region as it came
     by, bu, bv      likewise: as it will be

@@ -10,7 +10,6 @@
 #define SMOOTH_SHARE .14f
 #define NO_RING .06f
 #define SUMS 4  // three weighted differences of colour, and the weight
-#define BENDS_ONLY_CROP 2  // FrameParams.bends: in the frame the movement would not show
 
 __device__ __forceinline__ float border_ramp(int i, int S) {
   return fminf((float)min(i, S - 1 - i) / (BORDER_SHARE * (float)S), 1.f);
@@ -138,8 +137,7 @@ __device__ __forceinline__ void bend_plane(const Plane& from, const float* field
 // by, bu, bv: the region, its skin bent by level * field; what does not move is copied.
 extern "C" __global__ void bend_region(const FrameParams* params, const float* field, int cells, const u8* ry,
                                        const u8* ru, const u8* rv, u8* by, u8* bu, u8* bv, int S) {
-  bool moves = params->bends && params->bends != BENDS_ONLY_CROP;
-  float level = moves ? params->level : 0.f;
+  float level = params->bends ? params->level : 0.f;
   bend_plane(luma_plane(params, ry), field, cells, level, by, S);
   bend_plane(chroma_plane(params, ru), field, cells, level, bu, S);
   bend_plane(chroma_plane(params, rv), field, cells, level, bv, S);
