@@ -29,11 +29,10 @@ import numpy as np
 
 from engine.backends.cuda.driver import DeviceInfo
 from engine.backends.network import Precision, TensorSpec
-from engine.backends.tensorrt_module import RTX, TensorRt
+from engine.backends.tensorrt_module import COMMAND, RTX, TensorRt
 from engine.errors import BackendError
 from engine.models import cache_dir
 
-COMMAND = "livedub export NAME.actor --backend tensorrt"
 FORM = 1  # of what is built from a graph: raise it when the exporter makes something else of the same graph
 PORTABLE = "portable"
 MAGIC = b"\x89TRTE\r\n\x00"

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from engine.backends import onnxruntime_cpu, openvino_cpu, reference, selfbench
+from engine.backends import onnxruntime_cpu, openvino_cpu, reference, selfbench, tensorrt_module
 from engine.backends.cpu import cpu_info
 from engine.backends.graph import Graph, describe
 from engine.backends.network import Network, Precision
@@ -13,7 +13,8 @@ from engine.backends.openvino_cpu import OpenVinoNetwork
 from engine.backends.reference import ReferenceNetwork
 from engine.errors import BackendUnavailable
 
-WantedPrecision = Literal["auto", "f32", "bf16", "int8"]
+CUDA_TORCH = "cuda-torch"
+WantedPrecision = Literal["auto", "f32", "bf16", "f16", "int8"]
 PRECISIONS: tuple[WantedPrecision, ...] = get_args(WantedPrecision)
 
 
@@ -41,12 +42,13 @@ class _Backend:
     version: Callable[[], str]
     open: Callable[[Graph, int, Precision], Network]
     precisions: tuple[Precision, ...]
-    quick: bool = True  # the oracle is exact whatever the CPU can do
+    fixed: Precision | None = None  # what `auto` is, if that does not depend on the CPU
+    hint: str = ""
 
     def automatic(self, name: str, *, integers: bool) -> Precision:
         offered = [precision for precision in self.precisions if integers or precision != "int8"]
-        if not self.quick:
-            return "f32"
+        if self.fixed is not None:
+            return self.fixed
         cpu = cpu_info()
         try:
             measured = selfbench.load(selfbench.machine_of(cpu, name, self.version()))
@@ -55,15 +57,48 @@ class _Backend:
         return selfbench.decide(cpu[1], offered, measured)
 
 
+def _tensorrt_version() -> str:
+    from engine.backends.tensorrt_gpu import version
+
+    return version()
+
+
+def _open_tensorrt(graph: Graph, threads: int, precision: Precision) -> Network:
+    from engine.backends.tensorrt_gpu import TensorRtNetwork
+
+    return TensorRtNetwork(graph, threads, precision)
+
+
+def _cuda_torch_version() -> str:
+    from engine.backends import cuda_torch, tensorrt_gpu
+
+    tensorrt_gpu.open_driver().close()  # the cheaper question first: torch takes seconds to import
+    return cuda_torch.version()
+
+
+def _open_cuda_torch(graph: Graph, threads: int, precision: Precision) -> Network:
+    from engine.backends.cuda_torch import CudaTorchNetwork
+
+    return CudaTorchNetwork(graph, threads, precision)
+
+
 _BACKENDS = {
     reference.NAME: _Backend(
         reference.version,
         lambda graph, _, precision: ReferenceNetwork(graph, precision),
         ("f32", "int8"),
-        quick=False,
+        fixed="f32",  # the oracle is exact whatever the CPU can do
     ),
     onnxruntime_cpu.NAME: _Backend(onnxruntime_cpu.version, OnnxRuntimeNetwork, ("f32", "int8")),
     openvino_cpu.NAME: _Backend(openvino_cpu.version, OpenVinoNetwork, ("f32", "bf16", "int8")),
+    tensorrt_module.NAME: _Backend(
+        _tensorrt_version,
+        _open_tensorrt,
+        tensorrt_module.PRECISIONS,
+        fixed="f16",
+        hint=f"; an actor's engines: {tensorrt_module.COMMAND}",
+    ),
+    CUDA_TORCH: _Backend(_cuda_torch_version, _open_cuda_torch, ("f16", "f32"), fixed="f16"),
 }
 _PREFERENCE = (openvino_cpu.NAME, onnxruntime_cpu.NAME)
 
@@ -106,6 +141,7 @@ def load_network(
     graph = describe(model)
     if precision == "auto":
         precision = "int8" if graph.integer else entry.automatic(backend, integers=False)
+        _check_offered(backend, entry, precision)
     if graph.integer != (precision == "int8"):
         kind = "of integers" if graph.integer else "of floats"
         raise ValueError(f"the graph is one {kind}, which {precision = } is not for")
@@ -135,10 +171,16 @@ def _entry(backend: str, precision: WantedPrecision) -> _Backend:
         raise ValueError(f"unknown backend '{backend}'; known: {', '.join(_BACKENDS)}")
     if precision not in PRECISIONS:
         raise ValueError(f"{precision = } must be one of {', '.join(PRECISIONS)}")
-    if precision != "auto" and precision not in entry.precisions:
-        offered = " and ".join(entry.precisions)
-        raise BackendUnavailable(f"backend '{backend}' offers {offered}, not {precision}; use openvino")
+    if precision != "auto":
+        _check_offered(backend, entry, precision)
     return entry
+
+
+def _check_offered(backend: str, entry: _Backend, precision: Precision) -> None:
+    if precision not in entry.precisions:
+        offered = " and ".join(entry.precisions)
+        others = " or ".join(name for name, other in _BACKENDS.items() if precision in other.precisions)
+        raise BackendUnavailable(f"backend '{backend}' offers {offered}, not {precision}; use {others}")
 
 
 def available() -> list[BackendStatus]:
@@ -147,7 +189,7 @@ def available() -> list[BackendStatus]:
 
 
 def default_backend() -> str:
-    """The fastest backend that this machine has.
+    """The fastest backend that this machine has and that opens every graph: those of GPUs must be asked for.
 
     Raises:
         BackendUnavailable: it has none.
@@ -165,4 +207,4 @@ def _status(name: str, entry: _Backend) -> BackendStatus:
         return BackendStatus(name, False, "", entry.precisions, str(error))
     best, other = entry.automatic(name, integers=True), entry.automatic(name, integers=False)
     without = "" if best == other else f" ({other} for an actor pack without its ranges)"
-    return BackendStatus(name, True, version, entry.precisions, f"auto = {best}{without}")
+    return BackendStatus(name, True, version, entry.precisions, f"auto = {best}{without}{entry.hint}")

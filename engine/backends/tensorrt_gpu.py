@@ -20,8 +20,6 @@ from engine.backends.network import CheckedNetwork, Precision, TensorSpec
 from engine.backends.tensorrt_module import NAME, Refused, TensorRt, load_tensorrt
 from engine.errors import BackendError
 
-PRECISIONS: tuple[Precision, ...] = ("f16", "bf16", "f32")
-
 
 def version() -> str:
     """Flavour and version of the library.
@@ -29,8 +27,8 @@ def version() -> str:
     Raises:
         BackendUnavailable: it is not installed, or there is no GPU.
     """
+    open_driver().close()  # the cheaper question first: the library has 230 MB
     library = load_tensorrt()
-    open_driver().close()
     return f"{library.version} ({library.flavour})"
 
 
@@ -230,7 +228,6 @@ class TensorRtNetwork(CheckedNetwork):
     def __init__(
         self, graph: Graph, threads: int, precision: Precision, *, driver: Driver | None = None
     ) -> None:
-        load_tensorrt()
         self._driver = open_driver() if driver is None else driver
         self._network = open_graph_network(graph.model, precision, self._driver)
         inputs = [_as_graph(spec, self._network.inputs) for spec in graph.inputs]

@@ -13,11 +13,14 @@ from functools import cache
 from types import ModuleType
 from typing import Any
 
+from engine.backends.network import Precision
 from engine.errors import BackendError, BackendUnavailable
 
 NAME = "tensorrt"
 RTX = "tensorrt_rtx"
 FLAVOURS = (NAME, RTX)
+PRECISIONS: tuple[Precision, ...] = ("f16", "bf16", "f32")
+COMMAND = "livedub export NAME.actor --backend tensorrt"
 HOW_TO_INSTALL = (
     "backend 'tensorrt' needs: pip install 'livedub[gpu-rtx]'"
     " (or 'livedub[gpu]', where NVIDIA's own package index can be reached)"

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from clients.doctor import gpu_names
 from engine.backends import (
     available,
     backend_names,
@@ -26,6 +27,9 @@ UNET = networks.unet(size_px=16, widths=(8, 16))
 REPOSITORY = Path(__file__).parents[2]
 
 
+ON_CPU, ON_GPU = ("reference", "onnxruntime", "openvino"), ("tensorrt", "cuda-torch")
+
+
 def without(monkeypatch: pytest.MonkeyPatch, *libraries: str) -> None:
     for library in libraries:
         monkeypatch.setitem(sys.modules, library, None)
@@ -37,8 +41,8 @@ def integers_of(model: bytes) -> bytes:
 
 def test_all_are_available_here() -> None:
     statuses = {status.name: status for status in available()}
-    assert tuple(statuses) == backend_names() == ("reference", "onnxruntime", "openvino")
-    for status in statuses.values():
+    assert tuple(statuses) == backend_names() == (*ON_CPU, *ON_GPU)
+    for status in (statuses[name] for name in ON_CPU):
         assert status.available, status.detail
         assert status.version[0].isdigit()
         assert status.detail.startswith("auto = ")
@@ -60,12 +64,14 @@ def test_what_auto_means_is_said(
     monkeypatch: pytest.MonkeyPatch, flags: set[str], details: list[str]
 ) -> None:
     monkeypatch.setattr(registry, "cpu_info", lambda: ("", frozenset(flags)))
-    assert [status.detail for status in available()] == details
+    assert [status.detail for status in available() if status.name in ON_CPU] == details
     precisions = {status.name: status.precisions for status in available()}
     assert precisions == {
         "reference": ("f32", "int8"),
         "onnxruntime": ("f32", "int8"),
         "openvino": ("f32", "bf16", "int8"),
+        "tensorrt": ("f16", "bf16", "f32"),
+        "cuda-torch": ("f16", "f32"),
     }
 
 
@@ -110,7 +116,7 @@ def test_networks_say_what_they_are(name: str) -> None:
     [
         ({"backend": "tpu"}, "unknown backend 'tpu'; known: reference, onnxruntime, openvino"),
         ({"threads": 0}, "threads = 0 must be at least 1"),
-        ({"precision": "f16"}, "precision = 'f16' must be one of auto, f32, bf16, int8"),
+        ({"precision": "f8"}, "precision = 'f8' must be one of auto, f32, bf16, f16, int8"),
     ],
 )
 def test_wrong_arguments_are_named(arguments: dict[str, Any], message: str) -> None:
@@ -165,6 +171,9 @@ def test_open_axes_of_one_name_have_one_length(name: str) -> None:
         ("onnxruntime", "auto", False, AMX, "f32"),
         ("reference", "auto", True, AMX, "f32"),
         ("reference", "int8", True, OLD, "int8"),
+        ("tensorrt", "auto", True, AMX, "f16"),
+        ("cuda-torch", "auto", False, OLD, "f16"),
+        ("tensorrt", "bf16", True, OLD, "bf16"),
     ],
 )
 def test_the_choice_of_a_precision(
@@ -177,8 +186,22 @@ def test_the_choice_of_a_precision(
 def test_a_choice_that_does_not_exist() -> None:
     with pytest.raises(ValueError, match="unknown backend 'tpu'"):
         choose_precision("tpu", integers=False)
-    with pytest.raises(BackendUnavailable, match="'onnxruntime' offers f32 and int8, not bf16"):
+    with pytest.raises(
+        BackendUnavailable, match="'onnxruntime' offers f32 and int8, not bf16; use openvino or"
+    ):
         choose_precision("onnxruntime", "bf16", integers=True)
+    with pytest.raises(BackendUnavailable, match="'tensorrt' offers f16 and bf16 and f32, not int8; use"):
+        load_network(integers_of(UNET), backend="tensorrt")
+
+
+@pytest.mark.skipif(bool(gpu_names()), reason="this machine has a GPU")
+@pytest.mark.parametrize("name", ON_GPU)
+def test_without_a_gpu_its_backends_say_so(name: str) -> None:
+    status = next(status for status in available() if status.name == name)
+    assert (status.available, status.version) == (False, "")
+    assert "an NVIDIA GPU" in status.detail
+    with pytest.raises(BackendUnavailable, match="an NVIDIA GPU"):
+        load_network(MODEL, backend=name)
 
 
 def test_integers_that_would_be_clipped_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,12 +233,16 @@ def test_a_graph_of_integers_is_int8_and_nothing_else(name: str) -> None:
 _QUIET = """
 import sys
 def watch(event, args):
+    if event == "subprocess.Popen" and str(args[0]).endswith("/ldconfig"):
+        return  # where NVIDIA's driver lies, cuda.pathfinder asks the system
     if event in ("socket.connect", "socket.getaddrinfo", "subprocess.Popen", "os.fork"):
         print(event, args)
 sys.addaudithook(watch)
 from engine.backends import available, load_network
 from tests.support.networks import feeds_for, gru
 for status in available():
+    if not status.available:
+        continue
     load_network(gru(), backend=status.name).run(feeds_for({"x": (1, 12), "state": (1, 16)}))
 print(sorted(m for m in sys.modules if m.startswith("openvino_telemetry")), "openvino" in sys.modules)
 """
@@ -236,7 +263,8 @@ def test_no_library_talks_to_the_network_or_writes_into_the_home(tmp_path: Path)
 
 
 def test_importing_the_backends_imports_no_library() -> None:
-    program = "import sys, engine.backends; print({'onnx', 'onnxruntime', 'openvino'} & set(sys.modules))"
+    libraries = {"onnx", "onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "cuda", "torch", "msgspec"}
+    program = f"import sys, engine.backends; print({libraries} & set(sys.modules))"
     done = subprocess.run(
         [sys.executable, "-c", program],
         cwd=REPOSITORY,
