@@ -251,8 +251,8 @@ def test_a_precision_may_be_asked_for() -> None:
         open_renderer(ready, "onnxruntime", precision="bf16")
     with pytest.raises(ActorPackError, match="no ranges for int8: run `livedub adapt` again"):
         open_renderer(toy_actor(), "openvino", precision="int8")
-    with pytest.raises(ValueError, match="precision = 'f16' must be one of"):
-        open_renderer(ready, "openvino", precision="f16")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="precision = 'f8' must be one of"):
+        open_renderer(ready, "openvino", precision="f8")  # type: ignore[arg-type]
 
 
 def test_ranges_that_are_no_numbers_are_no_pack() -> None:
