@@ -1,4 +1,4 @@
-"""The worker of a session, kept alive: one that dies is replaced, another picture size opens it anew."""
+"""The worker of a session, kept alive: one that dies is replaced, another picture size is handed to it."""
 
 import asyncio
 import logging
@@ -24,6 +24,7 @@ class Dubbing:
     Args:
         pool: gives workers.
         options: of the session.
+        slots: of the session's pictures.
         on_done: called with a worker's answers.
         on_up, on_down: called when a worker is ready for frames, and when it is gone or will be.
     """
@@ -32,12 +33,13 @@ class Dubbing:
         self,
         pool: WorkerPool,
         options: SessionOptions,
+        slots: SlotRing,
         *,
         on_done: Callable[[FrameDone], None],
         on_up: Callable[[str], None],
         on_down: Callable[[str], None],
     ) -> None:
-        self._pool, self._options = pool, options
+        self._pool, self._options, self._slots = pool, options, slots
         self._on_done, self._on_up, self._on_down = on_done, on_up, on_down
         self._link: WorkerLink | None = None
         self._opening: asyncio.Task[None] | None = None
@@ -53,20 +55,24 @@ class Dubbing:
         """Of the worker that is open."""
         return self._link.pid if self._link else None
 
-    async def start(self, slots: SlotRing) -> None:
+    async def start(self) -> None:
         """Open the first worker.
 
         Raises:
             InputError: the actor cannot be used.
             BackendError: no worker came up.
         """
-        await self._open(slots)
+        await self._open()
 
-    def reopen(self, slots: SlotRing) -> None:
-        """Go on with other slots, of another size; `on_up` follows when that is ready."""
-        before, self._link = (self._opening, self._link), None
+    def exchange(self, slots: SlotRing) -> None:
+        """Go on with other slots, of another size; `on_up` follows when that is ready, mostly at once."""
+        self._slots = slots
         self._on_down("the picture has another size")
-        self._opening = asyncio.create_task(self._open_anew(slots, *before))
+        if self._link is not None and self._link.exchange(slots):
+            self._on_up(self._link.name)
+            return
+        before, self._link = (self._opening, self._link), None
+        self._opening = asyncio.create_task(self._open_anew(*before))
 
     def give_frame(self, slot: int, index: int, time_s: float, colour: Colour) -> None:
         """Hand a frame over; see `WorkerLink.give_frame`."""
@@ -94,38 +100,34 @@ class Dubbing:
         opening, link, self._opening, self._link = self._opening, self._link, None, None
         await _ended(opening, link)
 
-    async def _open_anew(
-        self, slots: SlotRing, opening: asyncio.Task[None] | None, link: WorkerLink | None
-    ) -> None:
+    async def _open_anew(self, opening: asyncio.Task[None] | None, link: WorkerLink | None) -> None:
         await _ended(opening, link)
-        await self._open_until_up(slots)
+        await self._open_until_up()
 
-    async def _open(self, slots: SlotRing) -> None:
-        link = await self._pool.start(
-            self._options, slots, on_done=self._on_done, on_death=lambda error: self._died(error, slots)
-        )
+    async def _open(self) -> None:
+        link = await self._pool.start(self._options, self._slots, on_done=self._on_done, on_death=self._died)
         self._link = link
         link.set_rung(self._rung)
         self._on_up(link.name)
 
-    async def _open_until_up(self, slots: SlotRing) -> None:
+    async def _open_until_up(self) -> None:
         tries = 0
         while self._link is None:
             await asyncio.sleep(RETRY_S[min(tries, len(RETRY_S) - 1)])
             tries += 1
             try:
-                await self._open(slots)
+                await self._open()
             except InputError as error:
                 log.warning("the actor cannot be opened any more: %s", error)
                 return
             except LivedubError as error:
                 log.warning("no worker came up: %s", error)
 
-    def _died(self, error: WorkerError, slots: SlotRing) -> None:
+    def _died(self, error: WorkerError) -> None:
         log.warning("%s", error)
         self._link = None
         self._on_down(str(error))
-        self._opening = asyncio.create_task(self._open_until_up(slots))
+        self._opening = asyncio.create_task(self._open_until_up())
 
 
 async def _ended(opening: asyncio.Task[None] | None, link: WorkerLink | None) -> None:

@@ -74,7 +74,12 @@ class LiveSession:
         self._pictures = Pictures(*FIRST_SIZE, held + SENDING_SLOTS)
         self._core = SessionCore(options, now_ns(), capacity=held, worker_ready=False)
         self._dubbing = Dubbing(
-            resources.workers, options, on_done=self._done, on_up=self._worker_up, on_down=self._worker_down
+            resources.workers,
+            options,
+            self._pictures.ring,
+            on_done=self._done,
+            on_up=self._worker_up,
+            on_down=self._worker_down,
         )
         self._output = Output(resources, self._encoder_missed, now_ns)
         self._connections = Connections(resources.offers, resources.peers, self._connections_changed)
@@ -102,7 +107,7 @@ class LiveSession:
         if self.options.programme is not None:
             folders, hosts = self._resources.programme_folders, self._resources.programme_hosts
             address = allowed(self.options.programme, folders=folders, hosts=hosts)
-        await self._dubbing.start(self._pictures.ring)
+        await self._dubbing.start()
         self._resources.reporter.ladder(None, int(self._rung))
         self._started = True
         if address is not None:
@@ -343,7 +348,7 @@ class LiveSession:
         except InputError as error:
             self._end_soon(str(error))
             return False
-        self._dubbing.reopen(self._pictures.ring)
+        self._dubbing.exchange(self._pictures.ring)
         return True
 
     def _end_soon(self, reason: str) -> None:

@@ -58,7 +58,7 @@ class WorkerLink:
     """One open worker; made by `start`. Belongs to the event loop that made it.
 
     Attributes:
-        slots: the pictures; they outlive the worker, and `close` leaves them alone.
+        slots: the present pictures; they outlive the worker, and `close` leaves them alone.
         name: backend and precision of the renderer.
     """
 
@@ -74,6 +74,7 @@ class WorkerLink:
         self.slots, self.name, self._hang_s = slots, name, hang_s
         self._process, self._on_done, self._on_death = process, on_done, on_death
         self._waiting: dict[int, int] = {}  # index by slot
+        self._exchanges = 0  # that were not answered
         self._loop = asyncio.get_running_loop()
         self._ping: int | None = None
         self._pings, self._heard_s = 0, self._loop.time()
@@ -157,6 +158,22 @@ class WorkerLink:
         for start in range(0, len(data), PIECE_SAMPLES):
             self._process.send(wire.Sound(data[start : start + PIECE_SAMPLES].tobytes()))
 
+    def exchange(self, slots: SlotRing) -> bool:
+        """Go on with pictures of another size: frames that wait are not answered, their slots are the edge's.
+
+        The next sound is of media time 0. The former slots stay, for whoever shows them.
+
+        Returns:
+            False if the worker cannot be told: then nothing has changed, and another one must be opened.
+        """
+        order = wire.Exchange(slots.width, slots.height, len(slots))
+        if not self._process.send(order, (slots.fd,)):
+            return False
+        self._let_go()
+        self.slots, slots.on_abandoned = slots, self.skip
+        self._exchanges += 1
+        return True
+
     def skip(self, slot: int) -> None:
         """Nobody waits for the frame in that slot any more; it is answered all the same."""
         if slot in self._waiting:
@@ -179,6 +196,8 @@ class WorkerLink:
     def _take(self, message: wire.ToEdge) -> None:
         self._heard_s = self._loop.time()
         match message:
+            case wire.Done() if self._exchanges:
+                return  # of a former ring
             case wire.Done():
                 if self._waiting.pop(message.slot, None) is None:
                     self._process.kill(f"it answered for slot {message.slot}, which it was not given")
@@ -187,6 +206,8 @@ class WorkerLink:
                 self._on_done(_frame_done(message))
             case wire.Pong():
                 self._ping = None
+            case wire.Exchanged():
+                self._exchanges -= 1
             case wire.Failed():
                 self._process.kill(message.message)
             case wire.Warm() | wire.Ready() | wire.Measured():

@@ -66,6 +66,8 @@ class Worker:
         match message:
             case wire.Open():
                 self._open(message)
+            case wire.Exchange():
+                self._exchange(message)
             case wire.Measure():
                 self._measure(message)
             case wire.Ping():
@@ -104,6 +106,15 @@ class Worker:
             os.close(fd)
         self._stage = Stage(actor.tracker, actor.make_dubber, pictures, time.monotonic_ns)
         self._say(wire.Ready(actor.painter.name, actor.warning))
+
+    def _exchange(self, message: wire.Exchange) -> None:
+        fd = self._fds.pop(0)
+        try:
+            if self._stage is not None:
+                self._stage.exchange(SlotPictures.of(fd, message.width, message.height, message.slots))
+        finally:
+            os.close(fd)
+        self._say(wire.Exchanged())
 
     def _measure(self, message: wire.Measure) -> None:
         try:

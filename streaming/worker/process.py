@@ -89,14 +89,17 @@ class WorkerProcess:
         while self._kept:
             take(self._kept.popleft())
 
-    def send(self, message: wire.ToWorker, fds: Sequence[int] = ()) -> None:
-        """Send a message, with descriptors if any; never waits. To a child that is gone it does nothing.
+    def send(self, message: wire.ToWorker, fds: Sequence[int] = ()) -> bool:
+        """Send a message, with descriptors if any; never waits.
+
+        Returns:
+            False if it will not go: the child is gone, or descriptors cannot go at once.
 
         Raises:
             ProtocolError: the message is too long.
         """
-        if not self._open:
-            return
+        if not self._open or (fds and self._unsent):
+            return False
         data = wire.encode(message)
         try:
             sent = 0
@@ -105,12 +108,15 @@ class WorkerProcess:
             elif not self._unsent:
                 sent = self._edge.send(data)
         except BlockingIOError:
+            if fds:
+                return False
             sent = 0
         except OSError as error:
             self._end(f"it cannot be written to: {error.strerror}")
-            return
+            return False
         if sent < len(data):
             self._keep(data[sent:])
+        return True
 
     def kill(self, why: str) -> None:
         """End the child at once; `on_end` follows."""

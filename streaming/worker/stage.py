@@ -103,6 +103,11 @@ class Stage:
         self._heard_s = self._seen_s = 0.0
         return [self._left_out(held, "skipped") for held in waited]
 
+    def exchange(self, pictures: SlotPictures) -> None:
+        """Go on with other pictures, of any size: all that waits is dropped; the next sound is of time 0."""
+        self.forget(0.0)
+        self._pictures = pictures
+
     def work(self) -> tuple[bool, Done | None]:
         """Do one piece of work: dub a frame that can be dubbed, else track a frame that came.
 

@@ -2,8 +2,8 @@
 
 A message is a little-endian uint32, the length of what follows, then one of the structs below in msgpack.
 Pictures never travel here; they lie in shared memory (`streaming.worker.slots`), whose descriptor comes with
-`Open`. Both ends belong to one livedub, so there is no version; limits hold all the same, as a worker that
-went wrong must not take the edge with it.
+`Open` and `Exchange`. Both ends belong to one livedub, so there is no version; limits hold all the same, as a
+worker that went wrong must not take the edge with it.
 """
 
 import struct
@@ -36,6 +36,17 @@ class Open(Message, frozen=True):
     idle: Literal["source", "closed"]
     override_consent: bool
     now_iso: str
+    width: int
+    height: int
+    slots: int
+
+
+class Exchange(Message, frozen=True):
+    """Edge: forget all that waits, without an answer, and go on with this ring, whose descriptor comes along.
+
+    The next sound is of media time 0, as after `Open`; the actor and the rung stay.
+    """
+
     width: int
     height: int
     slots: int
@@ -100,6 +111,10 @@ class Ready(Message, frozen=True):
     warning: str | None
 
 
+class Exchanged(Message, frozen=True):
+    """Worker: the answer to `Exchange`; what it said before was of the former ring."""
+
+
 class Failed(Message, frozen=True):
     """Worker: what was asked cannot be done; `kind` is the name of one of `engine.errors`."""
 
@@ -131,8 +146,8 @@ class Pong(Message, frozen=True):
     number: int
 
 
-ToWorker = Open | Frame | Sound | Skip | SetRung | Forget | Measure | Ping
-ToEdge = Warm | Ready | Failed | Done | Measured | Pong
+ToWorker = Open | Exchange | Frame | Sound | Skip | SetRung | Forget | Measure | Ping
+ToEdge = Warm | Ready | Exchanged | Failed | Done | Measured | Pong
 
 _encoder = msgspec.msgpack.Encoder()
 _to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)

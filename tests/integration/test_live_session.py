@@ -199,6 +199,7 @@ def test_an_interruption_says_how_much_was_heard_and_then_it_is_silent(folder: P
 
 def test_a_publisher_brings_picture_and_voice(folder: Path) -> None:
     async def scene(stage: Stage) -> None:
+        opened = stage.session.snapshot()["worker_pid"]
         publisher = await offering(Steps(320, 192), Tone(), codec="VP8")
         answer = await stage.session.publish(publisher.localDescription.sdp)
         await accept(publisher, answer.sdp)
@@ -209,6 +210,7 @@ def test_a_publisher_brings_picture_and_voice(folder: Path) -> None:
             assert (viewer.pictures[-1][2].width, viewer.pictures[-1][2].height) == (320, 192)
             await until(lambda: sum(loud > 1000 for _, _, loud in viewer.sounds) > 10, 60)
             await until(lambda: stage.session.snapshot()["size"] == (320, 192), 20)
+            assert stage.session.snapshot()["worker_pid"] == opened
             second = await offering(Steps(320, 192), codec="VP8")
             with pytest.raises(CapacityError, match="already"):
                 await stage.session.publish(second.localDescription.sdp)

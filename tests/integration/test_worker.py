@@ -11,6 +11,7 @@ import pytest
 
 from engine.image.yuv import I420
 from engine.media import ColourTags, VideoFrame, VideoInfo, open_video, open_writer
+from streaming.worker.slots import SlotRing, write
 from tests.support.data import faces_picture, model_file
 from tests.support.live_worker import (
     BT709,
@@ -182,6 +183,35 @@ def test_forgetting_answers_all_and_begins_anew(
     for index, done in enumerate(live.done[3:]):
         assert done.index == 100 + index
         assert same(live.link.slots.dubbed(done.slot), offline[index])
+
+
+def test_pictures_of_another_size_need_no_new_worker(
+    live: Driver, frames: list[I420], offline: list[I420]
+) -> None:
+    live.restart()
+    pid, small, former = live.link.pid, SlotRing(WIDTH // 2, HEIGHT // 2, 4), live.link.slots
+    live.link.give_sound(voice(1.0))
+    for index in range(5):
+        live.give(frames[index], index)  # at work when the exchange comes, and not answered
+    assert live.link.exchange(small)
+    assert live.link.waiting == 0
+    assert former.free == len(former) - 5, "the edge still has them"
+    slot = small.take()
+    assert slot is not None
+    half = faces_picture((120, 85, 0.7, False), width=WIDTH // 2, height=HEIGHT // 2)
+    write(noisy(half, 0), into=small.view(slot))
+    live.done.clear()
+    live.link.give_sound(voice(1.0))
+    live.link.give_frame(slot, 99, 0.4, BT709)
+    live.settle(0)
+    assert [(done.index, done.slot) for done in live.done] == [(99, slot)]
+    assert live.done[0].level > 0, live.done[0].shown
+    assert not same(small.dubbed(slot), small.view(slot))
+    assert live.link.exchange(former)
+    got = live.play(frames, voice(1.0))
+    assert all(same(a, b) for a, b in zip(got, offline, strict=True))
+    assert (live.link.pid, live.deaths) == (pid, [])
+    small.close()
 
 
 def test_a_bystander_is_never_touched(live: Driver) -> None:

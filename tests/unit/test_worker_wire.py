@@ -16,10 +16,10 @@ OPEN = wire.Open("a.actor", 120, None, "auto", "source", False, "2026-01-01T00:0
 
 def test_messages_come_as_they_went() -> None:
     asked: list[wire.ToWorker] = [FRAME, SOUND, wire.Skip(7), wire.SetRung("half"), wire.Forget(1.5), OPEN]
-    asked += [wire.Ping(2), wire.Measure(None, 1280, 720)]
+    asked += [wire.Ping(2), wire.Measure(None, 1280, 720), wire.Exchange(640, 480, 12)]
     assert wire.Inbox().to_worker(b"".join(map(wire.encode, asked))) == asked
     said: list[wire.ToEdge] = [wire.Warm(), wire.Ready("reference f32", None), DONE, wire.Pong(2)]
-    said += [wire.Failed("ActorPackError", "no"), wire.Measured(0.02)]
+    said += [wire.Failed("ActorPackError", "no"), wire.Measured(0.02), wire.Exchanged()]
     assert wire.Inbox().to_edge(b"".join(map(wire.encode, said))) == said
 
 
