@@ -1,7 +1,7 @@
 """The kernels of geometry.cu, compiled for the CPU, against the renderer's rasteriser, mask and canvas."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -9,12 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.arrays import F32, I32, U8, Array
+from engine.backends.cuda.params import FRAME_PARAMS
 from engine.face.model import CAVITY, LOWER_TEETH, SKIN, UPPER_TEETH, load_face_model
 from engine.render.canvas import empty_canvas, fill_canvas, fill_canvas_reference
 from engine.render.mask import FEATHER_CM, MARGIN_CM, half_planes, hull, soft_mask, soft_mask_reference
 from engine.render.raster import NOTHING, UvMap, rasterise, rasterise_reference
-from tests.support.host_cuda import HostKernels, HostTexture, LaunchError, host_kernels
+from tests.support.host_cuda import HostKernels, HostTexture, host_kernels
 from tests.support.toy_actor import crop_head, opened, resting_face
+
+if TYPE_CHECKING:
+    from tests.support.host_cuda.device import DeviceKernels
+
+    Kernels = HostKernels | DeviceKernels
 
 SIZE_PX, TEXTURE_PX, CHANNELS = 112, 64, 16
 GUARD = 64  # elements behind a kernel's output that it must leave alone
@@ -82,13 +88,15 @@ def empty_raster(size_px: int) -> Raster:
     return Raster(np.full(cells, 7, np.uint64), np.full(cells, 7, np.uint32), size_px)
 
 
-def draw(mesh: Mesh, size_px: int, how: How = How(), into: Raster | None = None) -> Raster:
-    raster = into or empty_raster(size_px)
+def draw(
+    mesh: Mesh, size_px: int, how: How = How(), into: Raster | None = None, on: "Kernels | None" = None
+) -> Raster:
+    raster, compiled = into or empty_raster(size_px), on or kernels()
     shape, turned = (how.grid, how.block), how.backwards
     buffers = (raster.vis, raster.teeth)
-    kernels().launch("clear_raster", *shape, *buffers, size_px * size_px, backwards=turned)
+    compiled.launch("clear_raster", *shape, *buffers, size_px * size_px, backwards=turned)
     arrays = (mesh.vertices, mesh.triangles, mesh.layers, len(mesh.triangles))
-    kernels().launch("raster_triangles", *shape, *arrays, *buffers, size_px, backwards=turned)
+    compiled.launch("raster_triangles", *shape, *arrays, *buffers, size_px, backwards=turned)
     assert (raster.vis[-GUARD:] == 7).all(), "nothing behind the picture is written"
     assert (raster.teeth[-GUARD:] == 7).all()
     return raster
@@ -243,11 +251,13 @@ class Scene:
     def size_px(self) -> int:
         return len(self.source)
 
-    def canvas(self, canvas_type: str = "float", how: How = How(grid=5)) -> tuple[F32, F32]:
+    def canvas(
+        self, canvas_type: str = "float", how: How = How(grid=5), on: "Kernels | None" = None
+    ) -> tuple[F32, F32]:
         """The kernel's canvas, as float32, and its mask."""
-        compiled, size = kernels(canvas_type), self.size_px
+        compiled, size = on or kernels(canvas_type), self.size_px
         raster = draw(self.mesh, size)
-        params = np.zeros(1, compiled.frame_params_dtype())
+        params = np.zeros(1, FRAME_PARAMS)
         normals, offsets = half_planes(self.corners)
         planes = np.concatenate([normals, offsets[:, None]], 1)
         params["planes"], params["margin_px"] = len(planes), self.margin_px
@@ -347,33 +357,23 @@ def test_any_hulls_mask_is_the_cpus(points: list[tuple[int, int]], margin: float
     np.testing.assert_array_equal(mask, one.expected()[1])
 
 
-def test_shared_memory_and_barriers_work_in_the_shim() -> None:
-    source = """
-extern "C" __global__ void turn(float* a, int n) {
-  __shared__ float held[64];
-  for (int tile = blockIdx.x; tile * 64 < n; tile += gridDim.x) {
-    int p = tile * 64 + threadIdx.x;
-    if (p < n) held[threadIdx.x] = a[p];
-    __syncthreads();
-    if (p < n) a[p] = held[min(63, n - 1 - tile * 64) - threadIdx.x];
-    __syncthreads();
-  }
-}
-extern "C" __global__ void broken(float* a) {
-  if (threadIdx.x) __syncthreads();
-  a[threadIdx.x] = 1;
-}
-"""
-    compiled = host_kernels(more=source)
-    numbers = np.arange(150, dtype=np.float32)
-    want = np.concatenate([numbers[:64][::-1], numbers[64:128][::-1], numbers[128:][::-1]])
-    for backwards in (False, True):
-        got = numbers.copy()
-        compiled.launch("turn", 2, 64, got, 150, backwards=backwards)
-        np.testing.assert_array_equal(got, want)
-    with pytest.raises(LaunchError, match="returned before"):
-        compiled.launch("broken", 1, 4, numbers)
-    with pytest.raises(LaunchError, match="takes 2 arguments"):
-        compiled.launch("turn", 2, 64, numbers)
-    with pytest.raises(LaunchError, match="array of f4, got f8"):
-        compiled.launch("turn", 2, 64, numbers.astype(np.float64), 150)
+@pytest.mark.gpu
+def test_a_device_draws_what_the_host_draws() -> None:
+    from engine.backends.cuda.cuda_core import CudaDriver
+    from tests.support.host_cuda.device import DeviceKernels
+
+    driver = CudaDriver()
+    try:
+        for canvas_type in ("float", "__half"):
+            device = DeviceKernels(driver, canvas=canvas_type)
+            for yaw_deg in (0.0, 35.0):
+                one = scene(yaw_deg=yaw_deg)
+                there, here = draw(one.mesh, SIZE_PX, on=device), draw(one.mesh, SIZE_PX)
+                np.testing.assert_array_equal(there.vis, here.vis)
+                np.testing.assert_array_equal(there.teeth, here.teeth)
+                (got, mask), (want, want_mask) = one.canvas(canvas_type, on=device), one.canvas(canvas_type)
+                np.testing.assert_array_equal(mask, want_mask)
+                np.testing.assert_array_equal(got[..., CHANNELS:], want[..., CHANNELS:])
+                assert np.sqrt(np.mean((got - want) ** 2)) <= 2e-3
+    finally:
+        driver.close()

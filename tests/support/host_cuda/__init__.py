@@ -58,9 +58,10 @@ class HostTexture:
     """A texture object: channels [h, w, 4] in half precision; clamped, linear, normalised coordinates."""
 
     def __init__(self, texels: Array) -> None:
-        self._texels = np.ascontiguousarray(np.asarray(texels, np.float16), np.float32)
-        height, width, _ = self._texels.shape
-        self._struct = _Texture(self._texels.ctypes.data, width, height)
+        self.texels = np.ascontiguousarray(texels, np.float16)
+        self._exact = self.texels.astype(np.float32)
+        height, width, _ = self.texels.shape
+        self._struct = _Texture(self._exact.ctypes.data, width, height)
 
     @property
     def handle(self) -> np.uint64:
