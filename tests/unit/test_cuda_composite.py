@@ -72,28 +72,30 @@ def drawn(size_px: int = SIZE) -> F32:
     return np.concatenate([rgb, alpha], -1)[None].astype(np.float32)
 
 
-def host_of(square: Square, colour: Colour = BT709, *, level: float = 1.0) -> HostFrame:
+def host_of(square: Square, colour: Colour = BT709, *, level: float = 1.0, size_px: int = SIZE) -> HostFrame:
     """A frame whose region, crop, mask, picture and displacement are there."""
-    host = HostFrame(SIZE)
+    host = HostFrame(size_px)
     host.set_region(frame(colour), square, colour)
-    host.set_bend(wave(), level)
-    host.arrays["mask"], host.arrays["picture"] = disc(), drawn()
+    host.set_bend(wave(size_px), level)
+    host.arrays["mask"], host.arrays["picture"] = disc(size_px), drawn(size_px)
     host.launch("copy_in", "read_crop", "bend_crop")
     return host
 
 
 def cpu_steps(host: HostFrame) -> tuple[U8, F32, F32]:
     """What the CPU makes of picture and mask: rgb, alpha and mask."""
-    rgb, alpha = np.empty((SIZE, SIZE, 3), np.uint8), np.empty((SIZE, SIZE), np.float32)
+    size = host.size_px
+    rgb, alpha = np.empty((size, size, 3), np.uint8), np.empty((size, size), np.float32)
     split_picture_reference(host.arrays["picture"][0], host.arrays["mask"], rgb, alpha)
-    window = border_window(SIZE)
+    window = border_window(size)
     return rgb, alpha * window, host.arrays["mask"] * window
 
 
 def cpu_frame(host: HostFrame, square: Square, colour: Colour, level: float) -> I420:
     """The whole of it on the CPU, from the same crop."""
     image, (rgb, alpha, mask) = frame(colour), cpu_steps(host)
-    bend_frame(image, square, widened(wave(), SIZE) * np.float32(level))
+    shift = widened(np.asarray(host.views.field, np.float32), host.size_px)
+    bend_frame(image, square, shift * np.float32(level))
     matched = match_colour(rgb, np.asarray(host.arrays["bent"], np.uint8), mask, alpha)
     paste(image, square, colour, matched, alpha * np.float32(level))
     return image
@@ -203,14 +205,8 @@ def test_a_picture_is_blended_as_on_the_cpu(square: Square, level: float) -> Non
         assert mean < 0.02
 
 
-@pytest.mark.parametrize(
-    ("square", "colour", "level"),
-    [(square, BT709, 1.0) for square in SQUARES]
-    + [(SQUARES[i], colour, 0.7) for colour in COLOURS for i in (0, 3)],
-    ids=str,
-)
-def test_the_whole_region_is_the_cpus(square: Square, colour: Colour, level: float) -> None:
-    host, image = host_of(square, colour, level=level), frame(colour)
+def check_whole(host: HostFrame, square: Square, colour: Colour, level: float) -> None:
+    image = frame(colour)
     host.launch(*DRAW, "copy_out")
     host.write_back(image, square)
     expected = cpu_frame(host, square, colour, level)
@@ -219,6 +215,22 @@ def test_the_whole_region_is_the_cpus(square: Square, colour: Colour, level: flo
         assert most <= 2
         assert mean < 0.05
     assert (image.y != frame(colour).y).any()
+
+
+@pytest.mark.parametrize(
+    ("square", "colour", "level"),
+    [(square, BT709, 1.0) for square in SQUARES]
+    + [(SQUARES[i], colour, 0.7) for colour in COLOURS for i in (0, 3)],
+    ids=str,
+)
+def test_the_whole_region_is_the_cpus(square: Square, colour: Colour, level: float) -> None:
+    check_whole(host_of(square, colour, level=level), square, colour, level)
+
+
+@pytest.mark.parametrize("size_px", [224, 384])
+def test_so_it_is_at_the_sizes_of_real_crops(size_px: int) -> None:
+    square = Square(-20, 10, 300)
+    check_whole(host_of(square, size_px=size_px), square, BT709, 1.0)
 
 
 @pytest.mark.parametrize("square", SQUARES, ids=str)

@@ -36,10 +36,10 @@ extern "C" __global__ void ring_difference(const u8* rgb, const u8* bent, const 
     int i = n % s, j = n / s;
     float total[SUMS] = {0.f, 0.f, 0.f, 0.f};
     for (int y = (j * S + s - 1) / s; y < ((j + 1) * S + s - 1) / s; y++) {
+#pragma unroll 8  // eight pixels' loads under way at once: a block is only one thread's
       for (int x = (i * S + s - 1) / s; x < ((i + 1) * S + s - 1) / s; x++) {
         size_t p = (size_t)y * S + x;
-        float weight = 4.f * wmask[p] * (1.f - wmask[p]) * (1.f - alpha[p]);
-        if (!(weight > 0.f)) continue;
+        float weight = fmaxf(4.f * wmask[p] * (1.f - wmask[p]) * (1.f - alpha[p]), 0.f);
         for (int c = 0; c < 3; c++) {
           float difference = (float)bent[3 * p + c] - (float)rgb[3 * p + c];
           total[c] += weight * clampf(difference, -STRONGEST, STRONGEST);
