@@ -296,6 +296,6 @@ WHAT: Mapping[str, str] = {
     "picture": "RGB and how much of it to show over the source, 0..1",
     "mels": "log-mel frames of 40 ms of sound",
     "code": f"one-hot look-ahead: {', '.join(map(str, LOOK_AHEADS_MS))} ms",
-    "style": "the actor's style code; zeros for the average speaker",
+    "style": "the actor's style code, in actor.json; zeros for the average speaker",
     "expression": "lower-face expression coefficients",
 }
