@@ -58,11 +58,11 @@ class Borne:
         return float(np.polyfit(SAMPLE_S * np.arange(len(rss)), rss, 1)[0])
 
 
-async def unread(rig: Rig, programme: Path, seconds: float) -> Borne:
+async def unread(rig: Rig, programme: Path, seconds: float, quiet_s: float = QUIET_S) -> Borne:
     """Stop a viewer for good, and read nothing from a WebSocket and an HTTP connection that go on asking."""
     counts: dict[str, int] = {"sockets the server closed": 0, "asked": 0}
     async with _beside(rig, programme) as (session, beside):
-        began = await _began(rig)
+        began = await _quiet(quiet_s)
         async with rig.client(session, view=True) as stopped:
             stopped.send(signal.SIGSTOP)
             asking = [
@@ -79,11 +79,10 @@ async def unread(rig: Rig, programme: Path, seconds: float) -> Borne:
     return borne
 
 
-async def fuzzed(rig: Rig, programme: Path, seconds: float, seed: int = 1) -> Borne:
+async def fuzzed(rig: Rig, programme: Path, seconds: float, quiet_s: float = QUIET_S, seed: int = 1) -> Borne:
     """Let a hostile process do its worst."""
-    victim = await rig.session()
-    async with _beside(rig, programme) as (session, beside):
-        began = await _began(rig)
+    async with rig.session() as victim, rig.kept(victim), _beside(rig, programme) as (session, beside):
+        began = await _quiet(quiet_s)
         order = Order(
             url=rig.url, pid=rig.pid, sessions=(session, victim), victim=victim, seconds=seconds, seed=seed
         )
@@ -101,24 +100,21 @@ async def fuzzed(rig: Rig, programme: Path, seconds: float, seed: int = 1) -> Bo
     if process.returncode != 0:
         raise LivedubError(f"the hostile process failed with status {process.returncode}")
     borne.counts = msgspec.json.decode(said, type=dict[str, int])
-    await rig.over(victim)
     return borne
 
 
 @asynccontextmanager
 async def _beside(rig: Rig, programme: Path) -> AsyncIterator[tuple[str, Client]]:
     """A session with a publisher and a viewer, for a good neighbour."""
-    session = await rig.session(**VOICE)
-    async with rig.client(session, programme=programme, view=True) as client:
+    async with rig.session(**VOICE) as session, rig.client(session, programme=programme, view=True) as client:
         await asyncio.sleep(1.0)
         yield session, client
-    await rig.over(session)
 
 
-async def _began(rig: Rig) -> tuple[int, int]:
+async def _quiet(for_s: float) -> tuple[int, int]:
     """When a quiet stretch began and when it ended, monotonic ns."""
     began_ns = time.monotonic_ns()
-    await asyncio.sleep(QUIET_S)
+    await asyncio.sleep(for_s)
     return began_ns, time.monotonic_ns()
 
 

@@ -19,7 +19,7 @@ from clients.peer import EncodedSound, EncodedVideo, Pace, publish, view
 from clients.sdk import connect
 from streaming.types import NS_PER_S
 
-DUBBED_FRAMES = 15  # then a session is under way
+UNDER_WAY_FRAMES = 15  # then a session is under way
 AFTER_KILL_S = 2.0
 LOUD = 0.05
 SETTLE_S = 2.0
@@ -94,28 +94,34 @@ class WorkerKills:
     beside: Watched
 
 
-async def worker_killed(rig: Rig, programme: Path, times: int) -> WorkerKills:
-    """Kill a session's worker again and again."""
+async def worker_killed(rig: Rig, programme: Path, times: int, *, drawn: bool = True) -> WorkerKills:
+    """Kill a session's worker again and again.
+
+    Args:
+        rig: with the server.
+        programme: to publish.
+        times: of killing.
+        drawn: whether to wait for drawn mouths, which a busy machine leaves out; else for workers only.
+    """
     round_frames = len(load(programme).pictures)
-    one, other = await rig.session(**VOICE), await rig.session(**VOICE)
     kills: list[int] = []
     back: list[float] = []
     async with (
+        rig.session(**VOICE) as one,
+        rig.session(**VOICE) as other,
         rig.client(one, programme=programme, view=True) as hurt,
         rig.client(other, programme=programme, view=True) as beside,
     ):
         for session in (one, other):
-            await _under_way(rig, session)
+            await _under_way(rig, session, drawn=drawn)
         began_ns = time.monotonic_ns()
         for _ in range(times):
             await asyncio.sleep(SETTLE_S)
-            kills.append(await _kill_worker(rig, one))
+            kills.append(await _kill_worker(rig, one, drawn=drawn))
             back.append((time.monotonic_ns() - kills[-1]) / NS_PER_S)
             await asyncio.sleep(max(0.0, AFTER_KILL_S - back[-1]))
         ended_ns = time.monotonic_ns()
         seen, seen_beside = await hurt.end(), await beside.end()
-    for session in (one, other):
-        await rig.over(session)
     stretch = int(AFTER_KILL_S * NS_PER_S)
     return WorkerKills(
         [watched(seen, round_frames, kill, kill + stretch) for kill in kills],
@@ -124,17 +130,18 @@ async def worker_killed(rig: Rig, programme: Path, times: int) -> WorkerKills:
     )
 
 
-async def _under_way(rig: Rig, session: str) -> None:
-    before = await rig.dubbed(session)
+async def _under_way(rig: Rig, session: str, *, drawn: bool) -> None:
+    async def left() -> bool:
+        now = await rig.now(session)
+        frames: dict[str, int] = now["frames"]
+        count = frames.get("dubbed", 0) if drawn else sum(frames.values())
+        return now["worker_pid"] is not None and count >= UNDER_WAY_FRAMES
 
-    async def dubbed() -> bool:
-        return await rig.dubbed(session) >= before + DUBBED_FRAMES
-
-    await until(dubbed, "frames with a drawn mouth")
+    await until(left, "a session under way")
 
 
-async def _kill_worker(rig: Rig, session: str) -> int:
-    """Kill it, and wait until another one has drawn; monotonic ns of the kill."""
+async def _kill_worker(rig: Rig, session: str, *, drawn: bool) -> int:
+    """Kill it, and wait until another one is there or has drawn; monotonic ns of the kill."""
     pid = int((await rig.now(session))["worker_pid"])
     killed_ns = time.monotonic_ns()
     os.kill(pid, signal.SIGKILL)
@@ -146,7 +153,7 @@ async def _kill_worker(rig: Rig, session: str) -> int:
     before = await rig.dubbed(session)
 
     async def dubbed() -> bool:
-        return await rig.dubbed(session) > before
+        return not drawn or await rig.dubbed(session) > before
 
     await until(dubbed, "frames dubbed again")
     return killed_ns
@@ -154,28 +161,27 @@ async def _kill_worker(rig: Rig, session: str) -> int:
 
 async def publisher_killed(rig: Rig, programme: Path) -> float:
     """Seconds until nothing is left of a publisher that was killed; its session stays."""
-    session = await rig.session(**VOICE)
-    async with rig.client(session, programme=programme, view=True) as first:
-        await first.end()  # threads that are made once and kept are there now
-    before = await rig.calm()
-    async with rig.client(session, programme=programme) as client:
-        took_s = await _freed(rig, before, client.send(signal.SIGKILL))
-    await rig.over(session)
-    return took_s
+    async with rig.session(**VOICE) as session:
+        async with rig.client(session, programme=programme, view=True) as first:
+            await first.end()  # threads that are made once and kept are there now
+        before = await rig.calm()
+        async with rig.client(session, programme=programme) as client:
+            return await _freed(rig, before, client.send(signal.SIGKILL))
 
 
 async def viewer_killed(rig: Rig, programme: Path) -> float:
     """Seconds until nothing is left of a viewer that was killed; its session goes on."""
-    session = await rig.session(**VOICE)
-    async with rig.client(session, programme=programme) as publisher:
+    async with (
+        rig.session(**VOICE) as session,
+        rig.client(session, programme=programme) as publisher,
+    ):
         async with rig.client(session, view=True) as first:
             await first.end()
         before = await rig.calm()
         async with rig.client(session, view=True) as client:
             took_s = await _freed(rig, before, client.send(signal.SIGKILL))
         await publisher.end()
-    await rig.over(session)
-    return took_s
+        return took_s
 
 
 async def _freed(rig: Rig, before: Held, killed_ns: int) -> float:
@@ -189,9 +195,8 @@ async def _freed(rig: Rig, before: Held, killed_ns: int) -> float:
 async def session_left(rig: Rig, programme: Path) -> float:
     """Seconds until a session is gone whose only client was killed; the server's `idle_s` is part of it."""
     before = await rig.calm()
-    session = await rig.session(**VOICE)
-    async with rig.client(session, programme=programme, view=True) as client:
-        await _under_way(rig, session)
+    async with rig.session(**VOICE) as session, rig.client(session, programme=programme, view=True) as client:
+        await _under_way(rig, session, drawn=False)
         killed_ns = client.send(signal.SIGKILL)
 
         async def over() -> bool:
@@ -233,8 +238,7 @@ class Cycles:
 async def cycled(rig: Rig, programme: Path, count: int, whole_every: int = 10) -> Cycles:
     """Connect and close viewers; now and then a whole session with publisher, viewer and WebSocket."""
     cycles = Cycles()
-    session = await rig.session(**VOICE)
-    async with rig.client(session, programme=programme) as publisher:
+    async with rig.session(**VOICE) as session, rig.client(session, programme=programme) as publisher:
         for number in range(count):
             if number % whole_every == whole_every - 1:
                 await _whole_session(rig, programme)
@@ -243,7 +247,6 @@ async def cycled(rig: Rig, programme: Path, count: int, whole_every: int = 10) -
             cycles.held.append(rig.held())
             cycles.tasks.append(int((await rig.metrics())["dub_event_loop_tasks"]))
         await publisher.end()
-    await rig.over(session)
     return cycles
 
 
@@ -260,14 +263,13 @@ async def _watch(rig: Rig, session: str) -> None:
 async def _whole_session(rig: Rig, programme: Path) -> None:
     """From its making to its end; a pause for the spare worker, whose process is begun meanwhile."""
     whole, pace = load(programme), Pace()
-    session = await rig.session(**VOICE)
-    tracks = [EncodedVideo(whole.pictures, RATE, pace), EncodedSound(whole.voice, pace)]
-    link = await publish(rig.http, f"{rig.url}/whip/{session}", tracks)
-    async with connect(rig.url, session) as stream:
-        await _watch(rig, session)
-        await anext(stream.events())
-    await link.close()
-    await rig.over(session)
+    async with rig.session(**VOICE) as session:
+        tracks = [EncodedVideo(whole.pictures, RATE, pace), EncodedSound(whole.voice, pace)]
+        link = await publish(rig.http, f"{rig.url}/whip/{session}", tracks)
+        async with connect(rig.url, session) as stream:
+            await _watch(rig, session)
+            await anext(stream.events())
+        await link.close()
     await rig.calm(0.5)
 
 

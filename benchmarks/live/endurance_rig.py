@@ -121,10 +121,15 @@ class Rig:
                 raise LivedubError(f"{verb} {path}: {answer.status} {(await answer.text())[:200]}")
             return await answer.json() if answer.content_type == "application/json" else None
 
-    async def session(self, **options: Any) -> str:
-        """Begin a session; its id."""
+    @asynccontextmanager
+    async def session(self, **options: Any) -> AsyncIterator[str]:
+        """The id of a session that ends with the block, if it has not before."""
         made: dict[str, Any] = await self.ask("post", "/v1/sessions", {"actor": "actor", **options})
-        return str(made["id"])
+        name = str(made["id"])
+        try:
+            yield name
+        finally:
+            await self.over(name)
 
     async def over(self, session: str) -> None:
         """End a session."""
@@ -193,20 +198,28 @@ class Rig:
         orders.write_bytes(msgspec.json.encode(order))
         process = await _python("-m", "benchmarks.live.endurance_peer", str(orders), stdin=PIPE, stdout=PIPE)
         client = Client(process, out)
-        staying = asyncio.create_task(self._stay(session))
         try:
-            await client.ready()
-            staying.cancel()
+            async with self.kept(session):
+                await client.ready()
             yield client
         finally:
-            staying.cancel()
             await client.abandon()
 
-    async def _stay(self, session: str) -> None:
-        """Keep a session from ending while its client is still on its way."""
-        while True:
-            await self.now(session)
-            await asyncio.sleep(1.0)
+    @asynccontextmanager
+    async def kept(self, session: str) -> AsyncIterator[None]:
+        """Let a session not end for want of clients."""
+
+        async def ask() -> None:
+            while True:
+                await self.now(session)
+                await asyncio.sleep(1.0)
+
+        asking = asyncio.create_task(ask())
+        try:
+            yield
+        finally:
+            asking.cancel()
+            await asyncio.wait({asking})
 
 
 @asynccontextmanager
