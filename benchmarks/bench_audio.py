@@ -4,7 +4,7 @@ import numpy as np
 
 from benchmarks.bodies import FRAME_MS, LOOK_AHEAD_MS
 from benchmarks.common import Settings, results_of
-from benchmarks.painters import GPU_NAMES, variants
+from benchmarks.painters import variants
 from benchmarks.schema import Result, Skipped
 from engine.errors import BackendError
 from engine.expression.audio import MEL_BANDS, MELS_PER_STEP, SILENCE, AudioToExpression
@@ -20,14 +20,15 @@ def run(settings: Settings) -> list[Result]:
         ValueError: an unknown backend.
     """
     counts = STREAMS[: 1 if settings.quick else None]
-    backends = [variant.backend for variant in variants(settings, SUITE)]
+    chosen = list(variants(settings, SUITE))
     results: list[Result] = []
-    for index, backend in enumerate(backends):
-        if backend in GPU_NAMES:
+    for index, variant in enumerate(chosen):
+        backend = variant.backend
+        if variant.on_device:
             reason = "sound runs inside the frame's graph there: see `stages`"
             settings.skipped.append(Skipped(suite=SUITE, name=backend, reason=reason))
             continue
-        settings.on_progress(f"{SUITE}: {backend}", index, len(backends))
+        settings.on_progress(f"{SUITE}: {backend}", index, len(chosen))
         try:
             network = AudioToExpression(LOOK_AHEAD_MS, backend=backend)
         except BackendError as error:

@@ -12,18 +12,18 @@ elsewhere does not spoil.
 import math
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 
 from benchmarks.bodies import FRAME_MS
 from benchmarks.common import Settings, summarise
-from benchmarks.load import Counters, cores_here, load_between, read_counters, why_busy
+from benchmarks.device_capacity import DeviceStreams
+from benchmarks.load import Counters, cores_here, load_between, read_counters
 from benchmarks.painters import Variant, variants
 from benchmarks.schema import Load, Result, Skipped
 from benchmarks.stream import Child, Go, Ran
+from benchmarks.tries import SUITE, Tries, merged_run, tried_row
 from engine.errors import BackendError
 
-SUITE = "capacity"
 WARM_FRAMES = 10
 LEAD_NS = 200_000_000
 MOST_STREAMS = 512
@@ -43,7 +43,8 @@ def run(settings: Settings) -> list[Result]:
     for index, variant in enumerate(chosen):
         settings.on_progress(f"{SUITE}: {variant.label}", index, len(chosen))
         try:
-            with Streams(variant, settings) as streams:
+            kind = DeviceStreams if variant.on_device else Streams
+            with kind(variant, settings) as streams:
                 results += _search(streams)
         except BackendError as error:
             settings.skipped.append(Skipped(suite=SUITE, name=variant.label, reason=str(error)))
@@ -70,36 +71,30 @@ def largest(holds: Callable[[int], bool], guess: int, most: int) -> tuple[int, b
     return low, high <= most
 
 
-class Streams:
+class Streams(Tries):
     """Processes of one variant, started as they are needed; a context manager that ends them."""
 
     def __init__(self, variant: Variant, settings: Settings) -> None:
-        self.variant, self._settings = variant, settings
+        super().__init__(variant, settings)
         self._children: list[Child] = []
-        self._stack = ExitStack()
-        self.tried: list[Result] = []
-        self.cpu_ms = 0.0  # of a frame, with one stream
-        self.quiet = True
-
-    def __enter__(self) -> "Streams":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
 
     @property
     def most(self) -> int:
         """No more than memory has room for."""
-        if self._settings.quick:
+        if self.settings.quick:
             return 1
         return min(MOST_STREAMS, max(1, _memory_mib() // MIB_A_STREAM))
 
+    def guess(self) -> int:
+        """As many as the processors have time for."""
+        return max(1, math.floor(cpu_bound(self.cpu_ms)))
+
     def holds(self, count: int) -> bool:
         """Run so many streams; whether their p99 is within a frame."""
-        self._settings.on_progress(f"{SUITE}: {self.variant.label}, {count} at once", len(self.tried), None)
+        self.settings.on_progress(f"{SUITE}: {self.variant.label}, {count} at once", len(self.tried), None)
         self._have(count)
-        seconds = self._settings.seconds * WINDOW_SHARE
-        frames = 3 if self._settings.quick else max(1, round(seconds * 1000 / FRAME_MS))
+        seconds = self.settings.seconds * WINDOW_SHARE
+        frames = 3 if self.settings.quick else max(1, round(seconds * 1000 / FRAME_MS))
         before = read_counters()
         start_ns = time.monotonic_ns() + LEAD_NS
         for index, child in enumerate(self._children[:count]):
@@ -109,7 +104,7 @@ class Streams:
 
     def _have(self, count: int) -> None:
         new = [
-            self._stack.enter_context(Child(self.variant.backend, self.variant.precision, seed, WARM_FRAMES))
+            self.stack.enter_context(Child(self.variant.backend, self.variant.precision, seed, WARM_FRAMES))
             for seed in range(len(self._children), count)
         ]
         for child in new:
@@ -117,32 +112,16 @@ class Streams:
         self._children += new
 
     def _took(self, ran: list[Ran], load: Load | None) -> bool:
-        count, frames = len(ran), sum(len(one.latency_ms) for one in ran)
-        self.quiet = self.quiet and not why_busy(load, cores_here())
-        if not self.cpu_ms:
-            self.cpu_ms = 1000 * sum(one.cpu_s for one in ran) / frames
-        latency = sorted(
-            (at_s, one_ms) for one in ran for at_s, one_ms in zip(one.at_s, one.latency_ms, strict=True)
-        )
-        result = summarise(
-            SUITE,
-            f"{self.variant.label}: {count} stream{'s' * (count > 1)}",
-            [one_ms for _, one_ms in latency],
-            clock="wall",
-            warmup=WARM_FRAMES,
-            deadline_ms=FRAME_MS,
-            parameters={
-                "backend": self.variant.backend,
-                "variant": self.variant.label,
-                "streams": count,
-                "cpu_share": round(sum(one.cpu_s for one in ran) / max(one.wall_s for one in ran), 4),
-                "dubbed_share": round(sum(one.dubbed for one in ran) / frames, 4),
-            },
-            load=load,
-            at_s=[at_s for at_s, _ in latency],
-        )
-        self.tried.append(result)
-        return result.p99 <= FRAME_MS
+        run = merged_run(ran)
+        self.tried.append(tried_row(self.variant, len(ran), run, load, WARM_FRAMES))
+        self.quiet = self.quiet and self.tried[-1].trusted
+        self.cpu_ms = self.cpu_ms or 1000 * run.cpu_s / len(run.latency_ms)
+        return self.tried[-1].p99 <= FRAME_MS
+
+
+def cpu_bound(cpu_ms: float) -> float:
+    """How many frames of that CPU time all processors have room for in one frame's time."""
+    return cores_here() * FRAME_MS / cpu_ms if cpu_ms > 0 else math.inf
 
 
 def _load(before: Counters | None, after: Counters | None, ran: list[Ran]) -> Load | None:
@@ -151,7 +130,7 @@ def _load(before: Counters | None, after: Counters | None, ran: list[Ran]) -> Lo
     return load_between(before, after, sum(one.cpu_s for one in ran) + after.own_s - before.own_s)
 
 
-def _search(streams: Streams) -> list[Result]:
+def _search(streams: Tries) -> list[Result]:
     """First one stream, which says how many may fit; then the largest number."""
     about: dict[str, str | int | float] = {
         "backend": streams.variant.backend,
@@ -164,19 +143,21 @@ def _search(streams: Streams) -> list[Result]:
             known[count] = streams.holds(count)
         return known[count]
 
-    bound = cores_here() * FRAME_MS / streams.cpu_ms
-    found, one_more = largest(holds, math.floor(bound) if known[1] else 1, streams.most)
+    bound = cpu_bound(streams.cpu_ms)
+    found, one_more = largest(holds, streams.guess() if known[1] else 1, streams.most)
     last = max(streams.tried, key=lambda result: int(result.parameters["streams"]))
     label = "sessions" if one_more else "sessions, at least (more was not tried)"
     sessions = summarise(
         SUITE, f"{streams.variant.label}: {label}", [float(found)], unit="1", parameters=about,
         better="higher", load=last.load, trusted=streams.quiet,
     )  # fmt: skip
+    tried = sorted(streams.tried, key=lambda result: int(result.parameters["streams"]))
+    if streams.variant.on_device:  # of which the host's time is a part only
+        return [sessions, *tried]
     by_cpu = summarise(
         SUITE, f"{streams.variant.label}: bound by CPU time", [bound], unit="1", better="higher",
         parameters=about | {"cpu_ms_a_frame": round(streams.cpu_ms, 3), "cores": cores_here()},
     )  # fmt: skip
-    tried = sorted(streams.tried, key=lambda result: int(result.parameters["streams"]))
     return [sessions, by_cpu, *tried]
 
 

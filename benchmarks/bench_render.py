@@ -10,9 +10,8 @@ from benchmarks.bench_stages import Frame
 from benchmarks.bodies import bench_actor
 from benchmarks.common import Settings
 from benchmarks.device import painting_results
-from benchmarks.painters import variants
+from benchmarks.painters import opened, variants
 from benchmarks.schema import Result
-from engine.painting import open_painter
 
 SUITE = "render"
 HEADS_PX_PER_CM = (12.0, 24.0, 40.0)  # a quarter of the picture's height, half of it, nearly all
@@ -31,7 +30,7 @@ def run(settings: Settings) -> list[Result]:
     results: list[Result] = []
     for index, variant in enumerate(chosen):
         settings.on_progress(f"{SUITE}: {variant.label}", index, len(chosen))
-        painter = open_painter(actor, variant.backend, precision=variant.precision)
+        painter = opened(actor, variant.backend, variant.precision)
         for frame in frames:
             side = frame.square.side_px
             parameters: dict[str, str | int | float] = {

@@ -6,6 +6,7 @@ and how long handing the work over takes, beside the host's time.
 """
 
 from collections.abc import Callable, Iterator
+from itertools import cycle
 
 import cv2
 import numpy as np
@@ -15,16 +16,16 @@ from benchmarks.bodies import (
     FRAME_MS,
     HEAD_PX_PER_CM,
     LOOK_AHEAD_MS,
-    REGION_CM,
     Stream,
     bench_actor,
     head_at,
+    moving_frames,
     noise_of_a_frame,
     wall_picture,
 )
 from benchmarks.common import Settings, results_of
 from benchmarks.device import painting_results
-from benchmarks.painters import GPU_NAMES, Variant, tracking_skipped, variants
+from benchmarks.painters import Variant, tracking_skipped, variants
 from benchmarks.schema import Result
 from engine.actor.pack import ActorPack
 from engine.arrays import F32, U8
@@ -35,7 +36,6 @@ from engine.composite.bend import bend, bend_frame, displacement
 from engine.composite.blend import border_window, match_colour, paste
 from engine.expression.audio import MEL_BANDS, MELS_PER_STEP, AudioToExpression
 from engine.face.crop import crop_pose, follow
-from engine.face.detector import Region
 from engine.face.fit import Fitter
 from engine.face.model import LANDMARKS
 from engine.face.occlusion import CoverWatch
@@ -98,10 +98,8 @@ def _tracking(settings: Settings) -> Iterator[Stage]:
     if tracker is None:
         tracking_skipped(settings, SUITE)
         return
-    image, head = wall_picture(), head_at(0)
-    x, y = head.translation_px[:2]
-    region = Region(float(x), float(y), REGION_CM * head.scale_px, 0.0)
-    yield "frame", "track", lambda: tracker.rehearse(image, COLOUR, region)
+    frames = cycle(moving_frames())
+    yield "frame", "track", lambda: tracker.step_frame(next(frames), COLOUR)
 
 
 class Frame:
@@ -185,7 +183,7 @@ def _of_backend(variant: Variant, actor: ActorPack, settings: Settings) -> Itera
     parameters: dict[str, str | int | float] = {
         "backend": variant.backend, "variant": variant.label, "crop_px": frame.square.side_px,
     }  # fmt: skip
-    if variant.backend not in GPU_NAMES:
+    if not variant.on_device:
         name, work = f"{variant.label}: network", _network(variant, actor)
         about = parameters | {"part_of": "frame", "stage": "network"}
         yield from results_of(SUITE, name, settings.measure(work, runs=runs), parameters=about)

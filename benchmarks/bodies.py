@@ -1,29 +1,31 @@
-"""What the suites run: made-up actors, a frame, and one stream's work on it.
+"""What the suites run: made-up actors, frames, and one stream's work on them.
 
-Nothing here needs footage. The head's landmarks are made up and move in a circle; the tracker does a followed
-face's work on the same frame, as a grey wall has no face to find. Every stream is another actor: its own
-texture, weights and network.
+Nothing here needs footage. A stream's frames show one real face (NASA, public domain) that moves in a circle:
+it is tracked, and dubbed by an actor that is made up. Every stream has another actor: its own texture,
+weights and network.
 """
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 
 import cv2
 import numpy as np
+import skimage.data
 
+from benchmarks.painters import opened as opened_painter
 from engine.actor.pack import ActorPack
 from engine.arrays import F32
 from engine.backends import WantedPrecision, rounded_tensors
 from engine.dubber import Dubber
 from engine.errors import AssetError, BackendError
 from engine.expression.speech import STEP_SAMPLES
-from engine.face.detector import Region
+from engine.face.landmarks import COUNT
 from engine.face.model import Pose
 from engine.face.tracker import FaceTracker
-from engine.image.yuv import I420, Colour
-from engine.painting import Painter, open_painter
+from engine.image.yuv import I420, Colour, rgb_to_i420
+from engine.painting import Painter
 from engine.render.renderer import EXACT, RANGES, renderer_graph
 from tests.support.toy_actor import landmarks, opened, pose, toy_actor
 
@@ -32,8 +34,8 @@ FRAME_MS = 40.0  # 25 frames a second
 LOOK_AHEAD_MS = 120
 COLOUR = Colour("bt709", full_range=False)
 HEAD_PX_PER_CM = 24.0  # a head of half the height of the picture
-REGION_CM = 25.0
-CIRCLE_PX, CIRCLE_FRAMES = 20.0, 50
+CIRCLE_PX, CIRCLE_FRAMES = 20.0, 25
+NO_FACE: F32 = np.full((COUNT, 3), np.nan, np.float32)
 HEARD_AHEAD_MS = LOOK_AHEAD_MS + FRAME_MS
 _NS_PER_S, _NS_PER_MS = 1e9, 1e6
 
@@ -68,6 +70,16 @@ def head_at(frame: int, scale_px: float = HEAD_PX_PER_CM) -> Pose:
 def noise_of_a_frame(random: np.random.Generator) -> F32:
     """40 ms of sound that a voice detector takes for speech often enough, float32 [640]."""
     return np.asarray(0.1 * random.standard_normal(STEP_SAMPLES), np.float32)
+
+
+@cache
+def moving_frames(count: int = CIRCLE_FRAMES) -> tuple[I420, ...]:
+    """A face of about 230 px on a circle, one round; read-only by agreement."""
+    picture = np.array(skimage.data.astronaut(), np.uint8)  # type: ignore[no-untyped-call]
+    picture = np.asarray(cv2.resize(picture, (WIDTH_PX, WIDTH_PX)), np.uint8)[:HEIGHT_PX]
+    turns = [2 * np.pi * index / CIRCLE_FRAMES for index in range(count)]
+    shifts = [(round(CIRCLE_PX * np.sin(turn)), round(CIRCLE_PX * np.cos(turn))) for turn in turns]
+    return tuple(rgb_to_i420(np.roll(picture, shift, axis=(0, 1)), COLOUR) for shift in shifts)
 
 
 @dataclass(frozen=True)
@@ -112,9 +124,9 @@ class Stream:
     def __init__(self, backend: str | None, precision: WantedPrecision = "auto", seed: int = 0) -> None:
         cv2.setNumThreads(1)
         actor = bench_actor(seed)
-        self.painter: Painter = open_painter(actor, backend, precision=precision)
+        self.painter: Painter = opened_painter(actor, backend, precision)
         self._dubber = Dubber(actor, self.painter, COLOUR, look_ahead_ms=LOOK_AHEAD_MS)
-        self._source, self._picture = wall_picture(), wall_picture()
+        self._frames, self._picture = moving_frames(), wall_picture()
         self._random = np.random.default_rng(seed)
         self._count = 0
         for _ in range(round(HEARD_AHEAD_MS / FRAME_MS)):
@@ -122,26 +134,30 @@ class Stream:
 
     @cached_property
     def tracker(self) -> FaceTracker | None:
-        """A followed face's tracker; None without its model."""
+        """The stream's own; None without its model."""
         try:
-            tracker = FaceTracker()
+            return FaceTracker()
         except (AssetError, BackendError):
             return None
-        tracker.step_frame(self._source, COLOUR)  # the detector's first run
-        return tracker
+
+    @cached_property
+    def _made_up(self) -> list[F32]:
+        """Landmarks for streams without a tracker."""
+        return [landmarks(head_at(index), opened(0.5)) for index in range(CIRCLE_FRAMES)]
 
     def frame(self) -> bool:
         """All the work of the next frame and of the sound that comes with it; whether the dub shows."""
-        head = head_at(self._count)
-        if self.tracker is not None:
-            x, y = head.translation_px[:2]
-            region = Region(float(x), float(y), REGION_CM * head.scale_px, 0.0)
-            self.tracker.rehearse(self._source, COLOUR, region)
-        for plane, taken in zip(_planes(self._picture), _planes(self._source), strict=True):
+        source = self._frames[self._count % CIRCLE_FRAMES]
+        if self.tracker is None:
+            points, confidence, cut = self._made_up[self._count % CIRCLE_FRAMES], 1.0, False
+        else:
+            found = self.tracker.step_frame(source, COLOUR)
+            points = NO_FACE if found is None else found.landmarks
+            confidence, cut = 0.0 if found is None else found.confidence, self.tracker.cut
+        for plane, taken in zip(_planes(self._picture), _planes(source), strict=True):
             np.copyto(plane, taken)
         self._dubber.push_audio(noise_of_a_frame(self._random))
-        points = landmarks(head, opened(0.5))
-        self._dubber.push_video(self._picture, self._count / 25, points)
+        self._dubber.push_video(self._picture, self._count / 25, points, confidence, cut=cut)
         self._count += 1
         done = self._dubber.step()
         return done is not None and done.shown == "dubbed"

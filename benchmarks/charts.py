@@ -9,7 +9,7 @@ from html import escape
 
 import numpy as np
 
-COLOURS = 6
+COLOURS, PLAIN = 6, 6  # of backends; and for what no backend changes
 WIDTH, LEFT, RIGHT = 420.0, 118.0, 52.0
 BAR, ROW = 11.0, 19.0
 PLOT_HEIGHT, PLOT_LEFT = 150.0, 34.0

@@ -7,7 +7,6 @@ takes as long as the work itself, the work was not captured as one graph.
 import gc
 import time
 from functools import partial
-from typing import Any, Protocol, runtime_checkable
 
 from benchmarks.bodies import FRAME_MS
 from benchmarks.common import Settings, Timing, results_of, summarise
@@ -15,31 +14,30 @@ from benchmarks.load import load_between, read_counters
 from benchmarks.schema import Result
 from engine.image.yuv import I420
 from engine.painting import HeadToPaint, Painter
+from engine.painting.gpu import GpuPainter, Painting
 
 _NS_PER_MS = 1e6
 
 
-@runtime_checkable
-class DevicePainter(Protocol):
-    """A painter whose work can be handed over and waited for apart."""
-
-    def submit(self, image: I420, head: HeadToPaint) -> Any:
-        """Hand a frame over; the ticket is for `finish`."""
-
-    def finish(self, ticket: Any) -> None:
-        """Wait for it, and write the frame."""
-
-    @property
-    def device_ms(self) -> float:
-        """Of the last frame that is finished, between its first and its last event."""
-
-
 def measure_device(
-    painter: DevicePainter, image: I420, head: HeadToPaint, settings: Settings, runs: int
+    painter: GpuPainter, image: I420, head: HeadToPaint, settings: Settings, runs: int, *, eager: bool = False
 ) -> tuple[Timing, list[float], list[float]]:
-    """One frame after the other: the host's times, the device's, and those of handing over, ms."""
+    """One frame after the other: the host's times, the device's, and those of handing over, ms.
+
+    Args:
+        painter: on the device.
+        image: painted in place.
+        head: where and what.
+        settings: of the run.
+        runs: frames that count, at least.
+        eager: launch the steps one by one instead of the graph.
+
+    Raises:
+        ValueError: the head is outside the picture.
+        BackendError: the device failed.
+    """
     for _ in range(settings.warmup):
-        painter.finish(painter.submit(image, head))
+        painter.finish(_handed_over(painter, image, head, eager=eager))
     wall: list[float] = []
     cpu: list[float] = []
     device: list[float] = []
@@ -51,18 +49,26 @@ def measure_device(
     try:
         while len(wall) < runs or time.perf_counter_ns() < until_ns:
             cpu_ns, start_ns = time.process_time_ns(), time.perf_counter_ns()
-            ticket = painter.submit(image, head)
+            painting = _handed_over(painter, image, head, eager=eager)
             handed_ns = time.perf_counter_ns()
-            painter.finish(ticket)
+            painter.finish(painting)
             wall.append((time.perf_counter_ns() - start_ns) / _NS_PER_MS)
             cpu.append((time.process_time_ns() - cpu_ns) / _NS_PER_MS)
             enqueue.append((handed_ns - start_ns) / _NS_PER_MS)
-            device.append(painter.device_ms)
+            device.append(painting.slot.device_ms)
     finally:
         if collecting:
             gc.enable()
     load = load_between(before, read_counters())
     return Timing(tuple(wall), tuple(cpu), settings.warmup, load), device, enqueue
+
+
+def _handed_over(painter: GpuPainter, image: I420, head: HeadToPaint, *, eager: bool) -> Painting:
+    painting = painter.fill_in(image, head)
+    if painting is None:
+        raise ValueError("the head is outside the picture")
+    painter.graph.submit(painting.slot, eager=eager)
+    return painting
 
 
 def device_results(
@@ -88,9 +94,13 @@ def painting_results(
 ) -> list[Result]:
     """Painting one head again and again, on whatever the painter works on."""
     runs, (image, head) = max(1, settings.runs // 2), picture
-    if isinstance(painter, DevicePainter):
-        timing, device, enqueue = measure_device(painter, image, head, settings, runs)
-        on_device = device_results(suite, name, timing, device, enqueue, parameters)
-    else:
-        timing, on_device = settings.measure(lambda: painter.paint(image, head), runs=runs), []
-    return [*results_of(suite, name, timing, deadline_ms=FRAME_MS, parameters=parameters), *on_device]
+    if not isinstance(painter, GpuPainter):
+        timing = settings.measure(lambda: painter.paint(image, head), runs=runs)
+        return results_of(suite, name, timing, deadline_ms=FRAME_MS, parameters=parameters)
+    results = []
+    for eager in (False, True):
+        label = f"{name}, step by step" if eager else name
+        timing, device, enqueue = measure_device(painter, image, head, settings, runs, eager=eager)
+        results += results_of(suite, label, timing, deadline_ms=FRAME_MS, parameters=parameters)
+        results += device_results(suite, label, timing, device, enqueue, parameters)
+    return results

@@ -59,7 +59,7 @@ def parse_stat(text: str, ticks_hz: int) -> tuple[float, float]:
     Raises:
         ValueError: it is no such text.
     """
-    name, *counts = text.partition("\n")[0].split()
+    name, *counts = text.partition("\n")[0].split() or [""]
     if name != "cpu" or len(counts) < 8:
         raise ValueError("not /proc/stat")
     user, nice, system, _idle, _iowait, irq, softirq, steal = (int(count) for count in counts[:8])

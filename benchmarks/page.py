@@ -141,7 +141,7 @@ class Page:
             Step(
                 str(line.first.parameters["stage"]),
                 result.p50,
-                colour if "variant" in result.parameters else 4,
+                colour if "variant" in result.parameters else charts.PLAIN,
             )
             for line, result in known
         ]
@@ -339,4 +339,7 @@ def _about(metadata: Metadata) -> Iterator[str]:
     ]  # fmt: skip
     yield "<h2>Machine</h2>" + _words([(name, text) for name, text in rows if text])
     if metadata.method:
-        yield f"<h2>Method</h2><p>{escape(metadata.method)}</p>"
+        yield "<h2>Method</h2>"
+        for line in metadata.method.splitlines():
+            subject, _, rest = line.partition(": ")
+            yield f"<p><b>{escape(subject)}.</b> {escape(rest)}</p>"

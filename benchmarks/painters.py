@@ -2,14 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 
 from benchmarks.common import Settings
 from benchmarks.schema import BackendRow, Skipped
+from engine.actor.pack import ActorPack
 from engine.backends import Precision, WantedPrecision, available, backend_names, choose_precision
-from engine.errors import LivedubError
+from engine.backends.cuda.driver import Driver
+from engine.errors import BackendError, BackendUnavailable
+from engine.painting import GPU_BACKENDS, TENSORRT, Painter, open_gpu_painter, open_painter
 
-GPU_NAMES = ("tensorrt", "cuda-torch")
 ORACLE = "reference"
 
 
@@ -27,38 +28,58 @@ class Variant:
     precision: WantedPrecision
     label: str
 
+    @property
+    def on_device(self) -> bool:
+        """Whether a GPU does it."""
+        return self.backend in GPU_BACKENDS
 
-def painter_names() -> tuple[str, ...]:
-    """All names that `--backend` takes."""
-    return (*backend_names(), *(name for name in GPU_NAMES if name not in backend_names()))
+
+def opened(
+    actor: ActorPack, backend: str | None, precision: WantedPrecision, driver: Driver | None = None
+) -> Painter:
+    """A painter; a made-up actor's TensorRT engine is built first, where it was not on an earlier day.
+
+    Args:
+        actor: the pack.
+        backend: None is the best one of the CPU.
+        precision: of the network.
+        driver: the device, shared; None opens one, if it is a device's backend.
+
+    Raises:
+        BackendError: it cannot run here.
+    """
+
+    def once() -> Painter:
+        if backend is None or driver is None:
+            return open_painter(actor, backend, precision=precision)
+        return open_gpu_painter(actor, driver, backend, precision=precision)
+
+    try:
+        return once()
+    except BackendUnavailable:
+        raise
+    except BackendError:
+        if backend != TENSORRT:
+            raise
+    _build(actor, precision)
+    return once()
+
+
+def _build(actor: ActorPack, precision: WantedPrecision) -> None:
+    from export.tensorrt_build import build_actor
+
+    chosen = choose_precision(TENSORRT, precision, integers=False)
+    if chosen == "int8":
+        raise BackendUnavailable(f"backend '{TENSORRT}' has no int8")
+    build_actor(actor, chosen, None, lambda stage, done, total: None)
 
 
 def backend_rows() -> list[BackendRow]:
     """Every backend and what becomes of it here."""
-    rows = [
+    return [
         BackendRow(name=one.name, available=one.available, version=one.version, detail=one.detail)
         for one in available()
-        if one.name not in GPU_NAMES
     ]
-    for name in GPU_NAMES:
-        reason = gpu_reason(name)
-        rows.append(
-            BackendRow(name=name, available=not reason, version="", detail=reason or "one CUDA graph")
-        )
-    return rows
-
-
-@cache
-def gpu_reason(name: str) -> str:
-    """Why a GPU backend cannot paint here; "" if it can. Found out by trying."""
-    from engine.painting import open_painter
-    from tests.support.toy_actor import toy_actor
-
-    try:
-        open_painter(toy_actor("random"), name).close()
-    except (LivedubError, ValueError) as error:
-        return str(error) or type(error).__name__
-    return ""
 
 
 def variants(settings: Settings, suite: str, *, every_precision: bool = False) -> Iterator[Variant]:
@@ -72,8 +93,8 @@ def variants(settings: Settings, suite: str, *, every_precision: bool = False) -
     Raises:
         ValueError: an unknown backend.
     """
-    if settings.backend is not None and settings.backend not in painter_names():
-        raise ValueError(f"unknown backend '{settings.backend}'; known: {', '.join(painter_names())}")
+    if settings.backend is not None and settings.backend not in backend_names():
+        raise ValueError(f"unknown backend '{settings.backend}'; known: {', '.join(backend_names())}")
     for row in backend_rows():
         if settings.backend not in (None, row.name):
             continue
@@ -83,8 +104,6 @@ def variants(settings: Settings, suite: str, *, every_precision: bool = False) -
             )
         elif not row.available:
             settings.skipped.append(_skip(suite, row.name, row.detail))
-        elif row.name in GPU_NAMES:
-            yield Variant(row.name, "auto", row.name)
         else:
             for precision in _precisions(row.name, every=every_precision):
                 yield Variant(row.name, precision, f"{row.name} {precision}")

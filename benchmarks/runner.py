@@ -16,6 +16,7 @@ from benchmarks.machine import describe_machine, finished
 from benchmarks.painters import backend_rows
 from benchmarks.schema import Metadata, Report, Result, to_dict
 from benchmarks.tables import table
+from engine.errors import BackendUnavailable
 
 __all__ = ["SUITES", "Suite", "merged", "report_of", "run_suite", "table"]
 
@@ -81,6 +82,9 @@ def report_of(name: str, settings: Settings, now: datetime, command: str = "") -
     described = describe_machine(now, seed=settings.seed, command=command, backends=backend_rows())
     already = len(settings.skipped)
     results = run(settings)
+    if not results:
+        reasons = "; ".join(f"{one.name}: {one.reason}" for one in settings.skipped[already:])
+        raise BackendUnavailable(f"nothing could be measured for {name} ({reasons or 'no reason is known'})")
     return Report(finished(described), results, settings.skipped[already:])
 
 

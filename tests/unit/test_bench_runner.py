@@ -7,15 +7,12 @@ import pytest
 
 from benchmarks import machine
 from benchmarks.__main__ import main
-from benchmarks.common import Settings, summarise
-from benchmarks.runner import SUITES, compare, report_of, run_suite, table
-from benchmarks.schema import Report, decode_report
+from benchmarks.common import Settings
+from benchmarks.runner import SUITES, merged, report_of, run_suite
+from benchmarks.schema import Device, decode_report
+from tests.support import reports
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone(timedelta(hours=1)))
-
-
-def report(*samples: float, name: str = "n") -> Report:
-    return Report(machine.describe_machine(NOW), [summarise("s", name, samples)])
 
 
 def test_every_suite_exists_and_is_described() -> None:
@@ -25,7 +22,7 @@ def test_every_suite_exists_and_is_described() -> None:
 
 
 def test_unknown_suite() -> None:
-    with pytest.raises(ValueError, match="unknown suite 'nobody'; known: backends"):
+    with pytest.raises(ValueError, match="unknown suite 'nobody'; known: stages"):
         run_suite("nobody")
 
 
@@ -86,23 +83,53 @@ def test_a_damaged_report_is_status_2(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "not a benchmark report" in capsys.readouterr().err
 
 
-def test_table_has_a_line_per_result() -> None:
-    lines = table(report(1.0, 2.0)).splitlines()
-    assert lines[1].split()[:2] == ["n", "none"]
-    assert "1.50" in lines[1]
+def test_several_reports_of_one_machine_are_one() -> None:
+    one, other = reports.report(reports.timed(1.0)), reports.report(reports.timed(2.0, name="m"))
+    both = merged([one, other])
+    assert [result.name for result in both.results] == ["n", "m"]
+    assert both.metadata == one.metadata
+
+
+def test_reports_of_two_machines_stay_apart() -> None:
+    one, other = reports.report(), reports.report(reports.timed(2.0, name="m"), cores=64)
+    with pytest.raises(ValueError, match="different machines"):
+        merged([one, other])
+    with pytest.raises(ValueError, match="no report"):
+        merged([])
+
+
+def test_gpus_are_described_as_their_driver_says() -> None:
+    found = machine.device_of("NVIDIA H200, 580.95.05, 9.0, 143771, 1980")
+    assert found == Device(
+        name="NVIDIA H200", driver="580.95.05", compute_capability="9.0", memory_mib=143771, clock_mhz=1980
+    )
+    assert machine.device_of("Failed to initialize NVML") is None
+    unknown = machine.device_of("NVIDIA X, 1, 9.0, [N/A], [N/A]")
+    assert unknown is not None
+    assert (unknown.memory_mib, unknown.clock_mhz) == (None, None)
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "verdict"),
+    ("files", "cores"),
     [
-        ((10.0, 11.0, 12.0), (10.5, 11.5, 12.5), "11.00 -> 11.50 ms, within noise"),
-        ((10.0, 10.0, 10.1), (20.0, 20.0, 20.1), "+100.0 %"),
-        ((0.0, 0.0), (1.0, 1.0), "new"),
+        ({"cpu.max": "150000 100000"}, 1.5),
+        ({"cpu.max": "max 100000"}, None),
+        ({"cpu/cpu.cfs_quota_us": "200000", "cpu/cpu.cfs_period_us": "100000"}, 2.0),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None),
+        ({}, None),
     ],
 )
-def test_compare_knows_noise(old: tuple[float, ...], new: tuple[float, ...], verdict: str) -> None:
-    assert verdict in compare(report(*old), report(*new))
+def test_a_containers_limit(tmp_path: Path, files: dict[str, str], cores: float | None) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text + "\n")
+    assert machine.cpu_limit(tmp_path) == cores
 
 
-def test_compare_of_strangers_says_so() -> None:
-    assert "no result in common" in compare(report(1.0), report(1.0, name="m"))
+def test_the_load_at_the_end_is_added() -> None:
+    before = machine.describe_machine(NOW, seed=7, command="livedub bench")
+    after = machine.finished(before)
+    assert before.load_average_after is None
+    assert after.load_average_after is not None
+    assert (after.seed, after.command) == (7, "livedub bench")
+    assert "Warm-up" in after.method

@@ -47,7 +47,7 @@ def test_json_is_indented_and_has_both_parts() -> None:
     text = encode_report(Report(metadata(), [result()])).decode()
     assert text.endswith("}\n")
     assert '\n  "metadata": {\n' in text
-    assert list(json.loads(text)) == ["metadata", "results"]
+    assert list(json.loads(text)) == ["metadata", "results", "skipped"]
     assert json.loads(text)["metadata"]["load_average"] == [0.1, 0.2, 0.3]
 
 
