@@ -15,7 +15,7 @@ import numpy as np
 from engine.arrays import U8, Array
 from engine.backends.cuda.driver import Buffer, DeviceInfo, Event, Kernel, KernelArgument, Stream
 from engine.errors import BackendError
-from tests.support.host_cuda import HostKernels, HostTexture, _Launch, _three
+from tests.support.host_cuda import HostKernels, HostTexture
 
 MEMORY_BYTES = 1 << 32
 Fails = Callable[[int, "Call"], bool]
@@ -383,8 +383,4 @@ def _run_kernel(
     kernels: HostKernels, name: str, blocks: int, threads: int, arguments: Sequence[KernelArgument]
 ) -> None:
     """As `HostKernels.launch`, with addresses for arrays."""
-    held = [np.atleast_1d(value) for value in arguments]
-    pointers = (ctypes.c_void_p * len(held))(*(value.ctypes.data for value in held))
-    how = _Launch(_three(blocks), _three(threads), False, False)
-    getattr(kernels.library, f"host_launch_{name}")(ctypes.byref(how), pointers)
-    assert not kernels.library.host_error(), name
+    kernels.launch_held(name, blocks, threads, [np.atleast_1d(value) for value in arguments])

@@ -5,7 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from engine.backends.cuda.compiler import SOURCES
+from tests.support.fake_cuda import FakeDriver
 from tests.support.host_cuda import HostTexture, LaunchError, host_kernels
+from tests.support.host_cuda.device import DeviceKernels
 
 KERNELS = """
 extern "C" __global__ void turn(float* a, int n) {
@@ -129,3 +132,14 @@ def test_without_a_compiler_tests_skip(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     with pytest.raises(pytest.skip.Exception, match=r"g\+\+ is missing"):
         host_kernels(more=KERNELS)
+
+
+def test_a_devices_launches_are_the_hosts() -> None:
+    """On the driver's double, which runs the kernels on the CPU."""
+    host = host_kernels(*SOURCES[1:])
+    driver = FakeDriver(kernels=host)
+    vis, teeth = np.zeros((2, 100), np.uint64), np.zeros(200, np.uint32)
+    DeviceKernels(driver).launch("clear_raster", 1, 32, vis, teeth, 150)
+    assert (vis.reshape(-1) == np.iinfo(np.uint64).max).sum() == 150
+    assert (teeth == np.iinfo(np.uint32).max).sum() == 150
+    assert not driver.open

@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,18 @@ class HostKernels:
             _argument(f"{name}, argument {i}", t, v)
             for i, (t, v) in enumerate(zip(types, values, strict=True))
         ]
+        self.launch_held(name, grid, block, held, backwards=backwards)
+
+    def launch_held(
+        self,
+        name: str,
+        grid: int | tuple[int, ...],
+        block: int | tuple[int, ...],
+        held: Sequence[Array],
+        *,
+        backwards: bool = False,
+    ) -> None:
+        """As `launch`, for arrays [1] that hold the arguments' bytes, of pointers the address; unchecked."""
         pointers = (ctypes.c_void_p * len(held))(*(one.ctypes.data for one in held))
         how = _Launch(_three(grid), _three(block), backwards)
         getattr(self.library, f"host_launch_{name}")(ctypes.byref(how), pointers)

@@ -4,8 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.backends.cuda.cuda_core import CudaDriver
-from engine.backends.cuda.driver import Buffer, KernelArgument, Texture
+from engine.backends.cuda.driver import Buffer, Driver, KernelArgument, Texture
 from tests.support.host_cuda import HostTexture
 
 NUMPY: dict[str, np.dtype[Any]] = {"float": np.dtype(np.float32), "__half": np.dtype(np.float16)}
@@ -14,7 +13,7 @@ NUMPY: dict[str, np.dtype[Any]] = {"float": np.dtype(np.float32), "__half": np.d
 class DeviceKernels:
     """All kernels of the product on a device; see `HostKernels.launch`."""
 
-    def __init__(self, driver: CudaDriver, *, canvas: str = "float", picture: str = "float") -> None:
+    def __init__(self, driver: Driver, *, canvas: str = "float", picture: str = "float") -> None:
         self._driver = driver
         self._program = driver.program(NUMPY[canvas], NUMPY[picture])
 
