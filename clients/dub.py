@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from clients.debug import DebugWriter
+from clients.measure_cpu import confirm
 from engine.actor.consent import require_consent
 from engine.actor.pack import ActorPack, read_pack
 from engine.arrays import F32
@@ -115,6 +116,7 @@ def dub(
     _check_paths(video, audio, out)
     pack = read_pack(actor)
     overridden = require_consent(pack, now_iso, override=options.override_consent)
+    confirm(options.backend, options.precision)
     with closing(open_painter(pack, options.backend, precision=options.precision)) as painter:
         report = _dub(video, audio, out, pack, painter, options, began, on_progress)
     return report if overridden is None else replace(report, messages=(overridden, *report.messages))
