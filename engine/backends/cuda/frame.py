@@ -150,6 +150,11 @@ class FrameGraph:
         return f"{self._network.name} {self._network.precision}"
 
     @property
+    def canvas_dtype(self) -> np.dtype[np.generic]:
+        """What `read` of the canvas gives: float16 or float32."""
+        return self._network.inputs[INPUT].dtype
+
+    @property
     def closed(self) -> bool:
         """Whether it was closed, by its owner or because the device failed."""
         return self._resources.closed
