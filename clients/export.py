@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from safetensors.numpy import save
 
-from clients.console import OnProgress, write_report
+from clients.console import OnProgress, check_place, write_report
 from engine.actor.pack import ActorPack, read_pack
 from engine.backends.engine_cache import PORTABLE
 from engine.backends.graph import describe
@@ -108,6 +108,8 @@ def export_onnx(actor: Path, folder: Path, precision: ExportPrecision, on_progre
         InputError: the pack cannot be used, or the folder cannot be written.
         LivedubError: a graph differs from the reference; nothing is written then.
     """
+    if not folder.exists():
+        check_place(folder)
     pack = read_pack(actor)
     model = shipped_model()
     on_progress("renderer", 0, len(_GRAPHS))

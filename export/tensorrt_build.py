@@ -149,6 +149,7 @@ def _built(library: TensorRt, key: EngineKey, exported: bytes) -> BuiltEngine:
         builder = trt.Builder(library.logger)
         network = _parsed(library, builder, exported)
         config = builder.create_builder_config()
+        config.clear_flag(trt.BuilderFlag.TF32)  # f32 is what it says: a state that goes round drifts else
         if library.flavour == RTX:
             _configure_rtx(trt, config, alone=bool(key.driver))
         plan = builder.build_serialized_network(network, config)
