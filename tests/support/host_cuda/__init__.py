@@ -4,7 +4,12 @@
     kernels.launch("clear_raster", 4, 32, vis, teeth, vis.size)
 
 That shows the kernels' logic and arithmetic; not races, the memory model or speed. Threads run one after the
-other and change over at `__syncthreads()` (see shim.h).
+other and change over at `__syncthreads()` (see shim.h). With g++'s sanitizers, which take further flags from the
+environment, they also show accesses that leave an array:
+
+    HOST_CUDA_FLAGS="-g -fsanitize=address,undefined -fno-sanitize-recover=undefined" \\
+    LD_PRELOAD="$(g++ -print-file-name=libasan.so) $(g++ -print-file-name=libstdc++.so.6)" \\
+    ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=0 pytest tests/unit/test_cuda_geometry.py
 """
 
 import ctypes
@@ -31,6 +36,7 @@ SHIM = Path(__file__).with_name("shim.h")
 FLAGS = (
     *("-O2", "-std=c++17", "-shared", "-fPIC", "-ffp-contract=off", "-fno-strict-aliasing", "-DHOST_CUDA"),
     *("-Wall", "-Werror", "-Wno-unknown-pragmas", "-Wno-unused-function"),
+    *os.environ.get("HOST_CUDA_FLAGS", "").split(),
 )
 ENTRY = re.compile(r'extern\s+"C"\s+__global__\s+void\s+(?:__launch_bounds__\([^)]*\)\s+)?(\w+)\s*\(')
 FRAME_PARAMS_FIELDS = (
