@@ -4,7 +4,7 @@
     kernels.launch("clear_raster", 4, 32, vis, teeth, vis.size)
 
 That shows the kernels' logic and arithmetic; not races, the memory model or speed. Threads run one after the
-other and change over at `__syncthreads()` (see shim.h). Under g++'s sanitizers, by flags from the environment,
+other and change over at `__syncthreads()` (see shim.h). With g++'s sanitizers, flags from the environment,
 accesses that leave an array show too:
 
     HOST_CUDA_FLAGS="-g -fsanitize=address,undefined -fno-sanitize-recover=undefined" \\
