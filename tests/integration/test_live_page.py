@@ -9,9 +9,10 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
-from clients.serve import live_server
-from streaming.server.config import Actors, Listen, Programmes, ServerConfig, Sessions
+from clients.serve import live_server, mint
+from streaming.server.config import Access, Actors, Listen, Programmes, ServerConfig, Sessions
 from tests.integration.test_live_session import folder  # noqa: F401  the film and the toy actor
 from tests.support.chromium import Page, needs_chromium, opened
 
@@ -34,14 +35,16 @@ def settings(folder: Path) -> ServerConfig:  # noqa: F811
     )
 
 
-def visit(folder: Path, scene: Visit, *flags: str) -> None:  # noqa: F811
-    """Run a scene on the page of a server with the toy actor and the film."""
+def visit(folder: Path, scene: Visit, *flags: str, secret: str = "") -> None:  # noqa: F811
+    """Run a scene on the page of a server with the toy actor and the film; with a secret, by a token."""
+    config = replace(settings(folder), access=Access(secret))
+    token = f"#token={mint(config, ['admin'], None, 5.0)}" if secret else ""
 
     async def whole() -> None:
         async with (
             asyncio.timeout(200),
-            live_server(settings(folder)) as url,
-            opened(f"{url}/", *flags) as page,
+            live_server(config) as url,
+            opened(f"{url}/{token}", *flags) as page,
         ):
             await page.until("document.getElementById('actor')?.options.length > 0")
             await scene(page, url)
@@ -92,6 +95,19 @@ def test_a_programme_speaks_what_is_typed(folder: Path, tmp_path: Path) -> None:
     assert wide[80:380, 660:1220].std() > 20  # the dub shows a picture
     assert np.median(wide) > 200  # light
     assert np.median(phone) < 60  # dark
+
+
+def test_with_a_token_the_original_is_shown_too(folder: Path) -> None:  # noqa: F811
+    async def scene(page: Page, url: str) -> None:
+        await choose(page, "picture", "film.mp4")
+        await begin(page)
+        await playing(page)
+        source = "document.getElementById('source').src"
+        assert await page.ask(source) == f"{url}/v1/programmes/film.mp4"
+        assert await page.ask(f"fetch({source}).then(answer => answer.status)") == 200
+        assert await page.ask("document.cookie") == ""
+
+    visit(folder, scene, secret="s" * 32)
 
 
 def test_a_camera_and_a_microphone_go_live_and_are_let_go(folder: Path) -> None:  # noqa: F811
