@@ -153,10 +153,10 @@ CUresult cuMemsetD8Async(CUdeviceptr at, unsigned char value, size_t size, CUstr
   memset((void*)at, value, size);
   return CUDA_SUCCESS;
 }
-CUresult cuMemcpyHtoD(CUdeviceptr to, const void* from, size_t size) {
-  says("cuMemcpyHtoD %zu", size);
+CUresult cuMemcpyHtoDAsync(CUdeviceptr to, const void* from, size_t size, CUstream stream) {
+  says("cuMemcpyHtoDAsync %zu", size);
   memcpy((void*)to, from, size);
-  return answer("cuMemcpyHtoD");
+  return answer("cuMemcpyHtoDAsync");
 }
 CUresult cuMemcpyDtoH(void* to, CUdeviceptr from, size_t size) {
   says("cuMemcpyDtoH %zu", size);

@@ -169,6 +169,19 @@ class TestFailures:
         driver.fail = failing_at(-1)
         assert one_round(batch, [well]) == {}
 
+    def test_numbers_out_of_range_fail_their_member_alone(self, driver: FakeDriver) -> None:
+        well, ill = frame_graph(driver), frame_graph(driver)
+        batch = batch_of(driver, [well, ill])
+        one_round(batch, [well, ill])
+        slots = [well.begin(), ill.begin()]
+        slots[1].params["side"] = 15
+        failed = batch.submit(slots)
+        assert list(failed) == [ill]
+        assert "side" in str(failed[ill])
+        assert ill.closed
+        well.finish(slots[0])
+        assert one_round(batch, [well]) == {}
+
     @pytest.mark.parametrize("kind", ["graph launch", "end capture", "use"])
     def test_a_failing_device_closes_the_batch_and_all_members(self, kind: str) -> None:
         driver = FakeDriver()

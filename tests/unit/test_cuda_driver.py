@@ -152,7 +152,7 @@ class TestOnAStandIn:
         doing = {
             "cuMemAllocAsync": "allocating 1000 bytes on the device",
             "cuMemAllocHost": "allocating 512 bytes of pinned memory",
-            "cuMemcpyHtoD": "copying to the device",
+            "cuMemcpyHtoDAsync": "copying to the device",
             "cuLibraryLoadData": "loading the kernel copy_in",
             "cuLaunchKernel": "launching copy_in",
             "cuMemcpyAsync": "copying on the device",

@@ -10,7 +10,7 @@ member that has no frame of its own is drawn all the same, what its slot says, a
     a.finish(slot)
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -91,18 +91,17 @@ class BatchGraph:
             filled in is not drawn.
 
         Raises:
-            ValueError: a slot is not the next of a member, or its numbers are out of range.
+            ValueError: a slot is not the next of a member.
             BackendError: the device failed; the batch and all its members are closed.
         """
         self._resources.check_open()
-        turn = [member.slots[self._next] for member in self._members]
-        for slot in slots:
-            slot.check()
-            if slot not in turn or slot.in_flight:
-                raise ValueError("not the next slot of a member")
+        owners = {member.slots[self._next]: member for member in self._members}
+        if any(slot not in owners or slot.in_flight for slot in slots):
+            raise ValueError("not the next slot of a member")
+        failed = _misfits({owners[slot]: slot for slot in slots})
         with self._failing_together():
             self._driver.use()
-            failed = self._capture()
+            failed |= self._capture()
             started, done = self._times[self._next]
             started.record(self._stream)
             if self._graphs:
@@ -179,3 +178,15 @@ class BatchGraph:
             for member in members:
                 member.close()
             raise
+
+
+def _misfits(slots: Mapping[FrameGraph, FrameSlot]) -> dict[FrameGraph, BackendError]:
+    """Close the members whose numbers are out of range, and say why."""
+    failed: dict[FrameGraph, BackendError] = {}
+    for member, slot in slots.items():
+        try:
+            slot.check()
+        except ValueError as error:
+            failed[member] = BackendError(f"a frame cannot be drawn: {error}")
+            member.close()
+    return failed

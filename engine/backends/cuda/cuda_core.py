@@ -117,9 +117,10 @@ class CudaDriver:
         """See `Driver.upload`."""
         held = np.ascontiguousarray(array)
         _check_fits(buffer, held)
-        answer = self._raw.cuMemcpyHtoD(buffer.address, held.ctypes.data, held.nbytes)
+        own = self._own  # not the default stream, which may be in use while another thread captures
+        answer = self._raw.cuMemcpyHtoDAsync(buffer.address, held.ctypes.data, held.nbytes, own.handle)
         self._checked("copying to the device", answer)
-        self._synchronize()  # a copy from pageable memory returns before it has arrived
+        own.synchronize()
 
     def download(self, buffer: Buffer, out: Array) -> None:
         """See `Driver.download`."""
