@@ -14,6 +14,7 @@ from streaming.worker.slots import SlotRing
 from streaming.worker.wire import Rung
 
 RETRY_S = (0.0, 1.0, 2.0, 5.0)
+SHORT_LIFE_S = 30.0  # a worker that dies so young may have a device that fails every time
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ class Dubbing:
         self._link: WorkerLink | None = None
         self._opening: asyncio.Task[None] | None = None
         self._rung: Rung = "full"
+        self._up_s, self._short_lives = 0.0, 0  # when a worker last came up; deaths soon after that, in a row
 
     @property
     def name(self) -> str | None:
@@ -106,12 +108,11 @@ class Dubbing:
 
     async def _open(self) -> None:
         link = await self._pool.start(self._options, self._slots, on_done=self._on_done, on_death=self._died)
-        self._link = link
+        self._link, self._up_s = link, asyncio.get_running_loop().time()
         link.set_rung(self._rung)
         self._on_up(link.name)
 
-    async def _open_until_up(self) -> None:
-        tries = 0
+    async def _open_until_up(self, tries: int = 0) -> None:
         while self._link is None:
             await asyncio.sleep(RETRY_S[min(tries, len(RETRY_S) - 1)])
             tries += 1
@@ -127,7 +128,10 @@ class Dubbing:
         log.warning("%s", error)
         self._link = None
         self._on_down(str(error))
-        self._opening = asyncio.create_task(self._open_until_up())
+        if asyncio.get_running_loop().time() - self._up_s > SHORT_LIFE_S:
+            self._short_lives = 0
+        self._opening = asyncio.create_task(self._open_until_up(self._short_lives))
+        self._short_lives += 1
 
 
 async def _ended(opening: asyncio.Task[None] | None, link: WorkerLink | None) -> None:

@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 
 from engine.errors import LivedubError
+from engine.painting import Painter
 from engine.timing import AUDIO_RATE_HZ
 from streaming.worker import wire
 from streaming.worker.actor import OpenedActor, measure_frame_s, open_actor, warm_up
@@ -42,11 +43,22 @@ class Worker:
         self._inbox = wire.Inbox()
         self._fds: list[int] = []
         self._stage: Stage | None = None
+        self._painter: Painter | None = None
 
     def run(self) -> None:
-        """Serve until the edge closes the socket."""
+        """Serve until the edge closes the socket, or a device fails: it may not come back in this process."""
         warm_up()
         self._say(wire.Warm())
+        try:
+            self._serve()
+        except LivedubError as error:
+            log.warning("a worker ends: %s", error)
+            self._say(wire.Failed(type(error).__name__, str(error)))
+        finally:
+            if self._painter is not None:
+                self._painter.close()
+
+    def _serve(self) -> None:
         poll = select.poll()
         poll.register(self._edge, select.POLLIN)
         busy = False
@@ -104,6 +116,7 @@ class Worker:
             return
         finally:
             os.close(fd)
+        self._painter = actor.painter
         self._stage = Stage(actor.tracker, actor.make_dubber, pictures, time.monotonic_ns)
         self._say(wire.Ready(actor.painter.name, actor.warning))
 
