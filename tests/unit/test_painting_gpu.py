@@ -13,15 +13,22 @@ import pytest
 
 from engine.actor.pack import ActorPack
 from engine.backends import load_network
+from engine.backends.cuda.cuda_core import CudaDriver
 from engine.backends.cuda.frame import SLOTS
 from engine.backends.cuda.params import MAX_SIDE
 from engine.dubber import Dubber
-from engine.errors import ActorPackError, BackendError
+from engine.errors import ActorPackError, BackendError, BackendUnavailable
 from engine.face.crop import crop_pose
 from engine.image.resize import Square, read_square
 from engine.image.yuv import I420, Colour, rgb_to_i420
-from engine.painting import CpuPainter, HeadToPaint
-from engine.painting.gpu import GpuPainter
+from engine.painting import (
+    GPU_BACKENDS,
+    CpuPainter,
+    GpuPainter,
+    HeadToPaint,
+    open_gpu_painter,
+    open_painter,
+)
 from engine.render.renderer import open_renderer, renderer_graph
 from tests.support.data import astronaut
 from tests.support.fake_cuda import FakeDriver, failing_from
@@ -273,3 +280,52 @@ class TestFailing:
             gpu_painter(driver, owns_driver=True)
         assert driver.open == []
         assert driver.log[-1] == "close"
+
+
+class TestOpening:
+    def test_without_a_gpu_nothing_is_opened_instead(self) -> None:
+        for backend in GPU_BACKENDS:
+            try:
+                CudaDriver().close()
+            except BackendUnavailable:
+                with pytest.raises(BackendUnavailable, match="GPU"):
+                    open_painter(ACTOR, backend)
+            else:
+                pytest.skip("there is a GPU here")
+
+    @pytest.mark.parametrize(
+        ("backend", "precision", "error", "why"),
+        [
+            ("tensorrt", "auto", BackendError, "livedub export"),
+            ("cuda-torch", "auto", BackendUnavailable, "needs an NVIDIA GPU"),
+            ("cuda-torch", "int8", BackendUnavailable, "not int8"),
+        ],
+    )
+    def test_what_cannot_be_opened_lets_the_device_go(
+        self, monkeypatch: pytest.MonkeyPatch, backend: str, precision: Any, error: Any, why: str
+    ) -> None:
+        driver = FakeDriver()
+        monkeypatch.setattr("engine.backends.cuda.cuda_core.CudaDriver", lambda: driver)
+        with pytest.raises(error, match=why):
+            open_painter(ACTOR, backend, precision=precision)
+        assert driver.log[-1] == "close"
+        assert driver.open == []
+
+    def test_an_actor_on_torch_is_captured_by_torch(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        driver = FakeDriver()
+        shapes = load_network(renderer_graph(ACTOR), backend="onnxruntime", precision="f32")
+        network, made = on_cpu(driver, shapes), []
+
+        def captured(wrapped: FakeDriver) -> FakeDriver:
+            made.append(wrapped)
+            return wrapped
+
+        monkeypatch.setattr("engine.backends.cuda_torch.open_graph_network", lambda *_: network)
+        monkeypatch.setattr("engine.backends.cuda_torch.capturing", captured)
+        painter = open_gpu_painter(ACTOR, driver, "cuda-torch")
+        assert made == [driver]
+        assert painter.size_px == ACTOR.manifest.image_size_px
+        assert painter.name == painter.graph.name
+        painter.close()
+        assert driver.open == []
+        assert "close" not in driver.log
