@@ -71,7 +71,7 @@ def outside_psnr_db(path: Path, source: Path) -> float:
     with open_video(path) as ours, open_video(source) as theirs:
         for index, (a, b) in enumerate(zip(ours, theirs, strict=True)):
             face = track.landmarks[index]
-            outside = outside_mask([face], a.image.height, a.image.width)
+            outside = outside_mask([face], a.image.height, a.image.width) > 0
             error += float(((a.image.y.astype(float) - b.image.y)[outside] ** 2).sum())
             count += int(outside.sum())
     return float(10 * np.log10(255**2 * count / max(error, 1e-9)))
