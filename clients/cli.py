@@ -140,7 +140,7 @@ def dub(
     ] = None,
     backend: Annotated[str | None, typer.Option(help="Who runs the renderer; see `livedub doctor`.")] = None,
     precision: Annotated[
-        Literal["auto", "f32", "bf16", "int8"],
+        Literal["auto", "f32", "bf16", "f16", "int8"],
         typer.Option(help="What the renderer computes in; auto: the fastest here."),
     ] = "auto",
     drive: Annotated[

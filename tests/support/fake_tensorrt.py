@@ -127,4 +127,4 @@ class _Context:
         dtype = np.dtype(tensor.dtype)
         size_bytes = int(np.prod(tensor.shape)) * dtype.itemsize
         memory = (ctypes.c_uint8 * size_bytes).from_address(self._addresses[tensor.name])
-        return np.frombuffer(memory, dtype).reshape(tensor.shape)
+        return np.ctypeslib.as_array(memory).view(dtype).reshape(tensor.shape)

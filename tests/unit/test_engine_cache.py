@@ -115,13 +115,14 @@ def test_an_engine_is_found_for_its_gpu_alone(cache_folder: Path) -> None:
     assert [path] == list(cache_folder.iterdir())
     assert path.stat().st_mode & 0o777 == 0o644
     assert find_engine(ONNX, "f16", RTX, H200).plan == PLAN
-    for library, device, precision in (
+    others: list[tuple[TensorRt, DeviceInfo, Precision]] = [
         (RTX, L4, "f16"),
         (RTX, H200, "bf16"),
         (FULL, H200, "f16"),
         (replace(RTX, version="1.7.2"), H200, "f16"),
         (RTX, replace(H200, driver_version=(13, 1)), "f16"),
-    ):
+    ]
+    for library, device, precision in others:
         with pytest.raises(BackendError, match=rf"no TensorRT engine for .*; run: {COMMAND}"):
             find_engine(ONNX, precision, library, device)
     with pytest.raises(BackendError, match="no TensorRT engine"):
