@@ -228,12 +228,11 @@ def _borne(name: str, borne: hostile.Borne) -> list[Result]:
         "frames": json.dumps(borne.frames),
         "counts": json.dumps(borne.counts),
     }
-    grown_mb = max(0, borne.rss_kb[-1] - borne.rss_kb[min(10, len(borne.rss_kb) - 1)]) / 1024
     return [
         _row(f"{name}: loop stalls over {STALL_BAR_MS:.0f} ms", [borne.computed], unit="", facts=facts),
         _row(f"{name}: pictures missing beside it", [borne.beside.missing], unit="frames"),
         _row(f"{name}: longest without a new picture", [borne.beside.longest_ms]),
-        _row(f"{name}: more memory", [grown_mb], unit="MB"),
+        _row(f"{name}: more memory", [max(0, borne.grown_kb()) / 1024], unit="MB"),
     ]
 
 

@@ -25,7 +25,7 @@ from engine.errors import LivedubError
 from streaming.server import messages
 
 SAMPLE_S = 0.5
-WARM_UP_S, QUIET_S = 5.0, 4.0
+QUIET_S = 4.0
 SMALL_WINDOW_BYTES = 2048
 PINGS_AT_ONCE = 80
 REQUESTS_AT_ONCE = 20
@@ -52,10 +52,13 @@ class Borne:
     counts: dict[str, int] = field(default_factory=dict)
 
     def slope_kb_s(self) -> float:
-        """Growth of the memory, by least squares, once it has warmed up."""
-        kept = self.rss_kb[int(WARM_UP_S / SAMPLE_S) :]
-        rss = kept if len(kept) > 2 else self.rss_kb
+        """Growth of the memory by least squares, in the second half: all that is kept is full by then."""
+        rss = self.rss_kb[len(self.rss_kb) // 2 :]
         return float(np.polyfit(SAMPLE_S * np.arange(len(rss)), rss, 1)[0])
+
+    def grown_kb(self) -> int:
+        """How much more memory there was at the end than in the middle."""
+        return self.rss_kb[-1] - self.rss_kb[len(self.rss_kb) // 2]
 
 
 async def unread(rig: Rig, programme: Path, seconds: float, quiet_s: float = QUIET_S) -> Borne:
