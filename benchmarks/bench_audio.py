@@ -49,5 +49,9 @@ def _measured(network: AudioToExpression, backend: str, streams: int, settings: 
         _, state = network.step(mels, state)
 
     name = f"{backend} f32: 40 ms of {streams} stream{'s' * (streams > 1)}"
-    parameters: dict[str, str | int | float] = {"backend": backend, "precision": "f32", "streams": streams}
+    parameters: dict[str, str | int | float] = {
+        "backend": backend,
+        "variant": f"{backend} f32",
+        "streams": streams,
+    }
     return results_of(SUITE, name, settings.measure(step), deadline_ms=FRAME_MS, parameters=parameters)

@@ -48,10 +48,17 @@ class Step:
     colour: int = 0
 
 
-def waterfall(steps: Sequence[Step], unit: str, deadline: float | None = None) -> str:
-    """Steps one after the other, each beginning where the one before ends."""
+def waterfall(steps: Sequence[Step], unit: str, deadline: float | None = None, at_least: float = 0.0) -> str:
+    """Steps one after the other, each beginning where the one before ends.
+
+    Args:
+        steps: in order.
+        unit: of their amounts.
+        deadline: marked, if given.
+        at_least: how far the scale goes, so that several can be compared.
+    """
     total = sum(step.amount for step in steps)
-    most = max(total, deadline or 0.0) or 1.0
+    most = max(total, deadline or 0.0, at_least) or 1.0
     scale, height = (WIDTH - LEFT - RIGHT) / most, ROW * len(steps) + 26
     parts, start = [*_axis(most, scale, height - 20, unit)], 0.0
     for index, step in enumerate(steps):

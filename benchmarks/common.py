@@ -76,7 +76,7 @@ class Settings:
     runs: int = 100
     warmup: int = 10
     quick: bool = False
-    seconds: float = 12.0
+    seconds: float = 10.0
     at_least_s: float = 0.5
     seed: int = 0
     on_progress: OnProgress = _nobody

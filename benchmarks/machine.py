@@ -14,6 +14,7 @@ from benchmarks.load import cores_here
 from benchmarks.method import METHOD
 from benchmarks.schema import BackendRow, Device, Metadata
 from engine.backends.cpu import cpu_info
+from engine.errors import BackendError
 
 _REPOSITORY = Path(__file__).parents[1]
 _LIBRARIES = (
@@ -109,10 +110,30 @@ def _memory_gib() -> float | None:
 
 
 def _devices() -> list[Device]:
-    """NVIDIA GPUs, as the driver's own tool tells; cuda.core is not needed for that."""
+    """NVIDIA GPUs, as the driver's own tool tells, or else CUDA."""
     fields = "name,driver_version,compute_cap,memory.total,clocks.max.sm"
     text = _output(["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits"])
-    return [found for line in text.splitlines() if (found := device_of(line)) is not None]
+    return [found for line in text.splitlines() if (found := device_of(line)) is not None] or _by_cuda()
+
+
+def _by_cuda() -> list[Device]:
+    """The first GPU, where the driver's tool is missing."""
+    from engine.backends.tensorrt_gpu import open_driver
+
+    try:
+        driver = open_driver()
+    except BackendError:
+        return []
+    info = driver.info
+    driver.close()
+    return [
+        Device(
+            name=info.name,
+            driver="CUDA " + ".".join(map(str, info.driver_version)),
+            compute_capability=".".join(map(str, info.compute_capability)),
+            memory_mib=info.memory_bytes // 2**20,
+        )
+    ]
 
 
 def device_of(line: str) -> Device | None:

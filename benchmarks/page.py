@@ -125,28 +125,43 @@ class Page:
 
     def _stages(self, lines: Sequence[Line]) -> Iterator[str]:
         shared = [line for line in lines if line.first.parameters.get("backend") == "any"]
-        sound = [line for line in shared if line.first.parameters.get("part_of") == "sound"]
-        for variant, colour in self._colours.items():
-            own = [line for line in lines if line.first.parameters.get("variant") == variant]
-            network = [line for line in own if line.first.parameters.get("stage") == "network"]
+        whole = [line for line in lines if line.first.parameters.get("stage") == "whole"]
+        falls = {}
+        for variant in self._colours:
+            network = [
+                line
+                for line in lines
+                if (line.first.parameters.get("variant"), line.first.parameters.get("stage"))
+                == (variant, "network")
+            ]
             if network:
-                yield self._waterfall(variant, colour, _in_order([*shared, *network]))
-        if sound and not self._colours:
-            yield self._waterfall("sound", 0, sound)
-        yield from self._histogram([line for line in lines if line.first.parameters.get("stage") == "whole"])
+                falls[variant] = _in_order([*shared, *network])
+        yield from self._waterfalls(falls, whole[0].first.deadline_ms if whole else None)
+        yield from self._histogram(whole)
 
-    def _waterfall(self, title: str, colour: int, lines: Sequence[Line]) -> str:
-        known = [(line, result) for line in lines if (result := self._visible(line))]
-        steps = [
+    def _waterfalls(self, falls: Mapping[str, Sequence[Line]], deadline: float | None) -> Iterator[str]:
+        """One for each variant, on one scale; CPU time for all if any wall time may not be seen."""
+        firsts = [line.first for lines in falls.values() for line in lines]
+        wall = all(self._shown(result) for result in firsts)
+        drawn = {variant: self._steps(variant, lines, wall=wall) for variant, lines in falls.items()}
+        most = max((sum(step.amount for step in steps) for steps in drawn.values()), default=0.0)
+        note = f"Medians of each step on its own, {'wall' if wall else 'CPU time'}."
+        note += " Dashed: the time of a frame." if deadline else ""
+        for variant, steps in drawn.items():
+            if steps:
+                yield _figure(variant, charts.waterfall(steps, "ms", deadline, most), note)
+
+    def _steps(self, variant: str, lines: Sequence[Line], *, wall: bool) -> list[Step]:
+        chosen = [(line, line.first if wall else line.others.get("process_cpu")) for line in lines]
+        return [
             Step(
                 str(line.first.parameters["stage"]),
                 result.p50,
-                colour if "variant" in result.parameters else charts.PLAIN,
+                self._colours[variant] if "variant" in result.parameters else charts.PLAIN,
             )
-            for line, result in known
+            for line, result in chosen
+            if result is not None
         ]
-        clock = "wall" if all(result.clock == "wall" for _, result in known) else "CPU time"
-        return _figure(title, charts.waterfall(steps, "ms"), f"Medians of each step on its own, {clock}.")
 
     def _pipeline(self, lines: Sequence[Line]) -> Iterator[str]:
         series = self._series(lines)
@@ -161,18 +176,19 @@ class Page:
     def _capacity(self, lines: Sequence[Line]) -> Iterator[str]:
         runs = [line for line in lines if line.first.clock == "wall"]
         yield from self._ranges(runs)
-        yield from self._histogram(runs)
+        largest: dict[str, Line] = {}  # that holds, of each variant; else the smallest
+        for line in runs:
+            variant, deadline = str(line.first.parameters.get("variant")), line.first.deadline_ms
+            if variant not in largest or (deadline is not None and line.first.p99 <= deadline):
+                largest[variant] = line
+        yield from self._histogram(list(largest.values()))
 
     def _startup(self, lines: Sequence[Line]) -> Iterator[str]:
-        for variant, colour in self._colours.items():
-            phases = [
-                line
-                for line in lines
-                if line.first.parameters.get("variant") == variant and "from nothing" not in line.name
-                and "stage" in line.first.parameters
-            ]  # fmt: skip
-            if phases:
-                yield self._waterfall(variant, colour, phases)
+        phases: dict[str, list[Line]] = {}
+        for line in lines:
+            if "stage" in line.first.parameters and "from nothing" not in line.name:
+                phases.setdefault(str(line.first.parameters.get("variant")), []).append(line)
+        yield from self._waterfalls(phases, None)
 
     def _ranges(self, lines: Sequence[Line]) -> Iterator[str]:
         rows = []

@@ -55,6 +55,13 @@ def left_out(report: Report) -> list[tuple[str, str, list[str]]]:
     return [(name, reason, list(dict.fromkeys(suites))) for (name, reason), suites in found.items()]
 
 
+def left_out_text(report: Report) -> str:
+    """The same, a line each."""
+    return "\n".join(
+        f"not measured: {name} ({', '.join(suites)}): {reason}" for name, reason, suites in left_out(report)
+    )
+
+
 def number(value: float) -> str:
     """Three figures, without an exponent."""
     if value >= 1000 or value == int(value) < 1000:
@@ -114,8 +121,8 @@ def _remarks(line: Line, *, anyway: bool) -> str:
 
 
 def _notes(report: Report, *, anyway: bool) -> Iterator[str]:
-    for name, reason, suites in left_out(report):
-        yield f"not measured: {name} ({', '.join(suites)}): {reason}"
+    if report.skipped:
+        yield left_out_text(report)
     spoiled = [result for result in report.results if not result.trusted]
     if spoiled:
         reason = why_busy(spoiled[0].load, report.metadata.cores) or "see its load"

@@ -10,6 +10,7 @@ from benchmarks.comparison import compare
 from benchmarks.page import page
 from benchmarks.runner import SUITES, merged, report_of, table
 from benchmarks.schema import Report, decode_report, encode_report
+from benchmarks.tables import left_out_text
 from clients.console import STDOUT, Console, write_report
 from engine.errors import InputError
 
@@ -100,7 +101,11 @@ def _measured(console: Console, options: BenchOptions) -> list[Report]:
         with console.progress() as on_progress:
             reports.append(_report(suite, options, on_progress))
         if options.json != STDOUT:
-            console.result(table(reports[-1], anyway=options.anyway))
+            alone = Report(reports[-1].metadata, reports[-1].results)
+            console.result(table(alone, anyway=options.anyway) + "\n")
+    skipped = left_out_text(merged(reports))
+    if skipped and options.json != STDOUT:
+        console.result(skipped)
     return reports
 
 
