@@ -8,6 +8,7 @@ run side by side here, on a machine that also makes and decodes what is sent to 
 
 import asyncio
 import json
+import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from benchmarks.live.endurance_rig import Rig, rig
 from benchmarks.live.programme import make_programme, save
 from benchmarks.machine import describe_machine
 from benchmarks.schema import Clock, Report, Result, encode_report
+from engine.errors import LivedubError
 
 SUITE = "endurance"
 SIZE_PX = (640, 360)
@@ -184,13 +186,15 @@ def measure(actor: Path, programme: Path, plan: Plan, only: Sequence[str] = ()) 
         only: names of parts; none: all.
 
     Raises:
-        LivedubError: a server did not start or end, or did not get to where it should.
+        LivedubError: a server did not start or end, or no part came to its end; one that fails is told.
     """
     results: list[Result] = []
     for settings, chosen in SERVERS:
         wanted = [part for name, part in chosen.items() if not only or name in only]
         if wanted:
             results += asyncio.run(_measured(actor, programme, plan, settings, wanted))
+    if not results:
+        raise LivedubError("no part of the trial came to its end")
     return results
 
 
@@ -201,7 +205,10 @@ async def _measured(
     with tempfile.TemporaryDirectory() as folder:
         async with rig(actor, Path(folder), settings) as server:
             for part in wanted:
-                results += await part(Stage(server, programme, plan))
+                try:
+                    results += await part(Stage(server, programme, plan))
+                except (LivedubError, TimeoutError) as error:  # the others are worth their minutes
+                    print(f"{part.__name__}: {error or 'took too long'}", file=sys.stderr)
     return results
 
 
