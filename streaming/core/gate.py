@@ -7,7 +7,7 @@ import numpy as np
 
 from engine.arrays import F32
 from streaming.core.actions import LeaveSound, LeaveVideo
-from streaming.core.clock import QUANTUM_SAMPLES, MediaClock
+from streaming.core.clock import QUANTUM_NS, QUANTUM_SAMPLES, MediaClock
 from streaming.core.convert import SILENCE
 from streaming.core.fades import INTERRUPT_FADE_SAMPLES, ramp_down
 from streaming.core.frames import Frame, FrameQueue, Stage
@@ -16,6 +16,7 @@ from streaming.core.queued_sound import Span
 from streaming.types import PCM
 
 _FIRST_WORK_NS = 25_000_000
+_HELD_NS = QUANTUM_NS
 _LATE_SAMPLES = 2 * QUANTUM_SAMPLES
 _PACE_GAIN = 0.05
 _MOST_REMEMBERED = 32
@@ -43,7 +44,9 @@ class Gate:
 
     The usual way out is `pace_ns` after a media time: look-ahead, the intake's delay and what the worker
     usually needs. Frames of the source leave then, so that the picture does not jump in time when the dub
-    comes or goes, and so does sound, unless a frame at or before it still waits: then it leaves with that.
+    comes or goes, and so does sound, unless a frame at or before it still waits: then it leaves with that, at
+    most 20 ms later than usual. More would be jitter, which viewers answer with a longer delay of all sound;
+    they show a frame that is later still with its sound all the same, by the timestamps.
     At media time plus budget everything leaves.
 
     Args:
@@ -119,7 +122,10 @@ class Gate:
         if not self._sounds:
             return None
         position = self._sounds[0].position
-        return self.deadline_ns(position) if self._is_held(position) else self.usual_ns(position)
+        usual_ns = self.usual_ns(position)
+        if not self._is_held(position):
+            return usual_ns
+        return min(usual_ns + _HELD_NS, self.deadline_ns(position))
 
     def leave_frame(self, frame: Frame, now_ns: int) -> LeaveVideo:
         """Send the oldest frame, which the caller has taken out of the queue."""
