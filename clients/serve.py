@@ -21,6 +21,7 @@ from clients.measure_cpu import confirm
 from engine.errors import InputError
 from streaming.rtc.peer import PeerOptions
 from streaming.rtc.sdp import OfferLimits
+from streaming.scheduling import go_first
 from streaming.server.app import make_app, running
 from streaming.server.auth import ANY_SESSION, Gate
 from streaming.server.config import (
@@ -122,6 +123,7 @@ async def live_server(
         InputError, OutputError, AssetError, BackendError: as `main`.
     """
     one_blas_thread()
+    go_first()
     metrics = Metrics()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     async with WorkerPool() as workers:
