@@ -6,6 +6,7 @@ import numpy as np
 
 from engine.arrays import F32
 from engine.errors import ProtocolError
+from streaming.core.alignment import Alignment
 from streaming.core.clock import QUANTUM_SAMPLES, CaptureClock, MediaClock
 from streaming.core.convert import SILENCE, ToMediaRate, TwoRates
 from streaming.core.jitter import JitterDelay
@@ -51,6 +52,7 @@ class SoundIntake:
         self._queue_rate, self._live_rate = ToMediaRate(), ToMediaRate()
         self._queue, self._live = QueuedSound(), LiveSound()
         self._rates = TwoRates()
+        self._alignment = Alignment()
         self._live_came_ns: int | None = None
         self._live_utterance: int | None = None
         self._latest: int | None = None
@@ -61,6 +63,11 @@ class SoundIntake:
     def delay_ns(self) -> int:
         """How long after its end a quantum is closed."""
         return self._delay.ns
+
+    @property
+    def moved_ns(self) -> int:
+        """By how much a microphone's sound is placed later than it was captured; negative: earlier."""
+        return round(self._alignment.offset * NS_PER_S / MEDIA_RATE_HZ)
 
     @property
     def next_close_ns(self) -> int | None:
@@ -136,6 +143,7 @@ class SoundIntake:
         self.position += QUANTUM_SAMPLES
         if self._live_came_ns is not None and now_ns - self._live_came_ns > _GONE_NS:
             self._live_came_ns = None
+            self._alignment = Alignment()
             self._delay.forget()
         self._delay.step()
         return quantum
@@ -168,8 +176,10 @@ class SoundIntake:
         self._live_came_ns, self._live_utterance, self._latest = now_ns, utterance, utterance
         length_ns = piece.samples.size * NS_PER_S // piece.rate_hz
         captured_ns = self._captures.correct(captured_ns + length_ns, now_ns) - length_ns
-        first = self._clock.position(captured_ns) - TwoRates.DELAY_SAMPLES - self._live_rate.behind_samples
-        needed = int(max(0.0, first - REACH_SAMPLES))
+        behind = TwoRates.DELAY_SAMPLES + self._live_rate.behind_samples + REACH_SAMPLES
+        length = piece.samples.size * MEDIA_RATE_HZ // piece.rate_hz
+        needed = self._alignment.place(self._clock.position(captured_ns) - behind, length)
+        first, needed = needed + REACH_SAMPLES, int(max(0.0, needed))
         closes = (needed // QUANTUM_SAMPLES + 1) * QUANTUM_SAMPLES
         self._delay.observe(now_ns - self._clock.ns(closes), length_ns)
         self._live.push(self._live_rate.push(piece.samples, piece.rate_hz), first)

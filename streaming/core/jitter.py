@@ -4,8 +4,9 @@ import math
 
 import numpy as np
 
-_BUCKET_NS = 5_000_000
-_SHARE = 0.99  # of the sound that shall come in time
+_BUCKET_NS = 1_000_000
+_MARGIN_BUCKETS = 3
+_SHARE = 0.995  # of the sound that shall come in time
 _MEMORY_NS = 3_000_000_000  # after which an observation counts for a third
 _UP_NS, _DOWN_NS = 10_000_000, 500_000  # per quantum
 
@@ -13,8 +14,8 @@ _UP_NS, _DOWN_NS = 10_000_000, 500_000  # per quantum
 class JitterDelay:
     """The delay before a quantum is closed.
 
-    It goes to what 99 % of the latest sound needed: up by half a quantum at a time, so that sound soon stops
-    being late, and 5 ms beyond that; down by 25 ms a second.
+    It goes to what 99.5 % of the latest sound needed: up by half a quantum at a time, so that sound soon
+    stops being late, and 3 ms beyond that; down by 25 ms a second.
 
     Args:
         most_ns: never beyond it; sound that needed more is not counted, it is a stall.
@@ -39,7 +40,7 @@ class JitterDelay:
         self._weights[bucket] += length_ns
         total = np.cumsum(self._weights)
         needed = int(np.searchsorted(total, _SHARE * total[-1]))
-        self._goal_ns = min(needed + (needed > 0), self._weights.size - 1) * _BUCKET_NS
+        self._goal_ns = min(needed + _MARGIN_BUCKETS * (needed > 0), self._weights.size - 1) * _BUCKET_NS
 
     def forget(self) -> None:
         """The microphone is gone."""

@@ -114,7 +114,7 @@ class SessionCore:
 
     def heard_ns(self, position: int) -> int:
         """When sound of a media position comes in, if it comes live; 0 before the clock runs."""
-        return self._clock.ns(position) if self._clock else 0
+        return self._clock.ns(position) - self._intake.moved_ns if self._clock else 0
 
     # what comes in
 

@@ -12,6 +12,7 @@ from tests.support.live_sim import MS, SECOND, Simulation
 
 HOUR_S = 3600
 PIECE = 1920
+MOVED_MS = 13.0  # see streaming.core.alignment
 CLICK_EVERY = 250  # pieces, 10 s
 SILENCE: PCM = np.zeros(PIECE, np.int16)
 
@@ -81,9 +82,9 @@ def test_an_hour_of_drift_leaves_sound_where_it_was_captured() -> None:
     loud = np.flatnonzero(sound > 5000)
     groups = np.split(loud, np.flatnonzero(np.diff(loud) > 48_000) + 1)
     heard_ms = np.array([group[np.argmax(sound[group])] / 48 for group in groups])
-    wanted_ms = np.array(clicks_ns[: heard_ms.size]) / MS
-    assert heard_ms.size >= len(clicks_ns) - 1
-    assert np.abs(heard_ms - wanted_ms).max() < 2.0
+    wanted_ms = np.array(clicks_ns) / MS
+    assert heard_ms.size >= 0.99 * wanted_ms.size  # what is later than 99.5 % of the sound is not waited for
+    assert np.abs(heard_ms[:, None] - wanted_ms).min(1).max() < MOVED_MS
     skews = np.array(simulation.skews_ms)
     assert abs(np.median(skews)) <= 20
     assert np.percentile(skews, [5, 95]) == pytest.approx(0, abs=20)

@@ -10,6 +10,8 @@ from engine.errors import ProtocolError
 from streaming.types import PCM, AudioIn
 from tests.support.live_sim import MS, SECOND, START_NS, Simulation, cut, regular, session_options, tone
 
+MOVED_MS = 13.0  # half a quantum, and what keeps the choice from flipping: streaming.core.alignment
+
 
 def _microphone(
     simulation: Simulation,
@@ -146,7 +148,7 @@ def test_a_microphone_of_any_rate_is_heard_where_it_was_captured(rate_hz: int, p
     simulation.run(4500 * MS)
     clicks = _clicks(simulation.sound)
     assert len(clicks) == 1
-    assert abs(clicks[0] - 2000.5) < 1.5
+    assert abs(clicks[0] - 2000.5) < MOVED_MS
     assert simulation.core.stats().misses == {}
 
 
@@ -156,13 +158,13 @@ def test_a_drifting_microphone_stays_in_place(ppm: float) -> None:
     length = 60
     simulation.camera(regular(25, length * SECOND))
     sound = np.zeros(length * 48_000, np.int16)
-    sound[48_000 * np.arange(5, length - 2, 4)] = 30_000
+    sound[48_000 * np.arange(5, length - 2, 4) + 480] = 30_000
     _microphone(simulation, sound, ppm=ppm, jitter_ns=15 * MS)
     simulation.run(length * SECOND)
     clicks = np.array(_clicks(simulation.sound))
-    wanted = 1000 * np.arange(5, length - 2, 4) / (1 + ppm * 1e-6)
+    wanted = (1000 * np.arange(5, length - 2, 4) + 10) / (1 + ppm * 1e-6)
     assert clicks.size == wanted.size
-    assert np.abs(clicks - wanted).max() < 1.0
+    assert np.abs(clicks - wanted).max() < MOVED_MS
     assert simulation.core.stats().late_ms < 150
     assert np.abs(simulation.skews_ms[50:]).max() < 20
 
@@ -201,11 +203,13 @@ def test_a_microphone_that_stalls_is_back_in_place_at_once() -> None:
     simulation = Simulation()
     simulation.camera(regular(25, 10 * SECOND))
     sound = np.zeros(10 * 48_000, np.int16)
-    at = 48_000 * np.array([1, 2, 3, 5, 6, 7, 8])
+    at = 48_000 * np.array([1, 2, 3, 5, 6, 7, 8]) + 480
     sound[at] = 30_000
     _microphone(simulation, sound, stall=(3200 * MS, 3800 * MS))
     simulation.run(10 * SECOND)
-    np.testing.assert_allclose(_clicks(simulation.sound), at / 48, atol=1.0)
+    clicks = _clicks(simulation.sound)
+    np.testing.assert_allclose(clicks, at / 48, atol=MOVED_MS)
+    np.testing.assert_allclose(np.diff(clicks), np.diff(at) / 48, atol=1.0)
     assert 400 <= simulation.core.stats().late_ms <= 700
     assert np.diff(simulation.sound_left_ns)[20:].max() <= 60 * MS
 
@@ -214,12 +218,14 @@ def test_a_packet_that_is_lost_moves_nothing() -> None:
     simulation = Simulation()
     simulation.camera(regular(25, 6 * SECOND))
     sound = np.zeros(6 * 48_000, np.int16)
-    sound[48_000 * np.array([1, 2, 3, 4, 5])] = 30_000
+    sound[48_000 * np.array([1, 2, 3, 4, 5]) + 480] = 30_000
     pieces = [(n * 20 * MS, piece) for n, piece in enumerate(cut(sound, 960)) if n % 50 != 20]
     captured = [at for at, _ in pieces]
     simulation.voice([(at + 40 * MS, piece) for at, piece in pieces], captured_ns=captured.__getitem__)
     simulation.run(6 * SECOND)
-    np.testing.assert_allclose(_clicks(simulation.sound), [1000, 2000, 3000, 4000, 5000], atol=1.0)
+    clicks = _clicks(simulation.sound)
+    np.testing.assert_allclose(clicks, [1010, 2010, 3010, 4010, 5010], atol=MOVED_MS)
+    np.testing.assert_allclose(np.diff(clicks), 1000, atol=1.0)
 
 
 def test_capture_times_from_another_clock_are_not_believed() -> None:
