@@ -110,8 +110,10 @@ class TensorRtEngine:
 
     def close(self) -> None:
         """Free the weights; the second time nothing."""
-        self._driver.use()
-        self._engine = self._runtime = None
+        try:
+            self._driver.use()
+        finally:  # a device that has failed refuses this too
+            self._engine = self._runtime = None
 
     def _check_tensors(self) -> None:
         """Raise unless the engine has the tensors that its file says."""
