@@ -180,11 +180,24 @@ class _TorchDriver:
 
     def capture(self, stream: Stream, record: Callable[[], None]) -> Graph:
         """See `Driver.capture`; thread-local, so that other threads may allocate meanwhile."""
-        cuda = self._torch.cuda
-        with library_errors(NAME, "capturing a graph", (RuntimeError,)):
-            external, graph = cuda.ExternalStream(stream.handle), cuda.CUDAGraph()
-            with cuda.graph(graph, stream=external, capture_error_mode="thread_local"):
+        cuda, failures = self._torch.cuda, list[BackendError]()
+
+        def noting() -> None:
+            try:
                 record()
+            except BackendError as error:
+                failures.append(error)
+                raise
+
+        try:
+            with library_errors(NAME, "capturing a graph", (RuntimeError,)):
+                external, graph = cuda.ExternalStream(stream.handle), cuda.CUDAGraph()
+                with cuda.graph(graph, stream=external, capture_error_mode="thread_local"):
+                    noting()
+        except BackendError as error:  # ending a capture that failed fails too, and says less
+            if failures:
+                raise failures[0] from error
+            raise
         return _TorchGraphExec(cuda, graph)
 
 
@@ -193,12 +206,15 @@ class _TorchGraphExec:
 
     def __init__(self, cuda: Any, graph: Any) -> None:
         self._cuda, self._graph = cuda, graph
+        self._streams: dict[int, Any] = {}
 
     def launch(self, stream: Stream) -> None:
         """See `Graph.launch`."""
         if self._graph is None:
             raise BackendError("the graph is closed")
-        on = self._cuda.stream(self._cuda.ExternalStream(stream.handle))
+        if stream.handle not in self._streams:
+            self._streams[stream.handle] = self._cuda.ExternalStream(stream.handle)
+        on = self._cuda.stream(self._streams[stream.handle])
         with library_errors(NAME, "launching a graph", (RuntimeError,)), on:
             self._graph.replay()
 

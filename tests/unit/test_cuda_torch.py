@@ -224,6 +224,8 @@ class FakeTorch:
         try:
             with self.stream(stream):
                 yield
+        except BackendError:
+            raise RuntimeError("operation failed due to a previous error during capture") from None
         finally:
             self.driver.capturing = None
         self.driver.call("end capture", "torch")
