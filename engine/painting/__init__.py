@@ -82,7 +82,9 @@ def open_gpu_painter(
 
 
 __all__ = [
+    "CUDA_TORCH",
     "GPU_BACKENDS",
+    "TENSORRT",
     "CpuPainter",
     "DebugPictures",
     "GpuPainter",
