@@ -78,4 +78,4 @@ def _yields(pid: int) -> None:
     Linux weighs sessions of processes, and it has its own (sched(7), autogroup).
     """
     with contextlib.suppress(OSError):
-        Path(f"/proc/{pid}/autogroup").write_text("10", encoding="ascii")
+        Path(f"/proc/{pid}/autogroup").write_text("5", encoding="ascii")
