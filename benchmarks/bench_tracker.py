@@ -16,10 +16,12 @@ from itertools import islice
 from pathlib import Path
 
 import cv2
+import msgspec
 import numpy as np
 import skimage.data
 
 from benchmarks.common import Clocks, Settings, Timing, results_of
+from benchmarks.load import SPOILED, cores_here, load_between, read_counters, why_busy
 from benchmarks.machine import describe_machine
 from benchmarks.runner import table
 from benchmarks.schema import Report, Result, encode_report
@@ -48,7 +50,7 @@ def run(settings: Settings) -> list[Result]:
     cv2.setNumThreads(1)
     tracker = FaceTracker()
     size = f"{WIDTH_PX}x{HEIGHT_PX}"
-    count = settings.warmup + settings.runs
+    count, before = settings.warmup + settings.runs, read_counters()
     results = _results(timings(tracker, islice(moving_face(), count), settings.warmup), size)
     tracker.reset()
     empty = (np.roll(EMPTY, i, axis=0) for i in range(count))
@@ -57,7 +59,12 @@ def run(settings: Settings) -> list[Result]:
     for frame in islice(moving_face(), 0, FIRST_EVERY * max(1, settings.runs // FIRST_EVERY), FIRST_EVERY):
         tracker.reset()
         _join(first, timings(tracker, iter([frame]), 0))
-    return results + _results(first, size)
+    results += _results(first, size)
+    load = load_between(before, read_counters())
+    quiet = not why_busy(load, cores_here())
+    return [
+        msgspec.structs.replace(one, load=load, trusted=quiet or one.clock not in SPOILED) for one in results
+    ]
 
 
 def timings(tracker: FaceTracker, frames: Iterator[U8], warmup: int) -> dict[str, Timing]:

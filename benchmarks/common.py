@@ -102,7 +102,7 @@ def measure(
         warmup: calls before.
         runs: calls that count.
         clocks: where time comes from.
-        at_least_s: go on until so much wall time is spent, though with no more than `MOST_RUNS` calls.
+        at_least_s: go on until so much wall time is spent; of many calls, `MOST_RUNS` evenly taken count.
 
     Raises:
         ValueError: fewer than one run or a negative warm-up.
@@ -117,9 +117,9 @@ def measure(
     gc.disable()
     before = read_counters()
     first_ns = clocks.wall_ns()
-    until_ns = first_ns + at_least_s * 1e9
+    until_ns = first_ns + at_least_s * 1e9  # nothing shorter than the system's ticks can be judged
     try:
-        while len(wall) < runs or (clocks.wall_ns() < until_ns and len(wall) < MOST_RUNS):
+        while len(wall) < runs or clocks.wall_ns() < until_ns:
             cpu_start, wall_start = clocks.cpu_ns(), clocks.wall_ns()
             fn()
             wall.append((clocks.wall_ns() - wall_start) / _NS_PER_MS)
@@ -127,7 +127,13 @@ def measure(
     finally:
         if collecting:
             gc.enable()
-    return Timing(tuple(wall), tuple(cpu), warmup, load_between(before, read_counters()))
+    load = load_between(before, read_counters())
+    kept = range(len(wall)) if len(wall) <= max(runs, MOST_RUNS) else _evenly(len(wall), max(runs, MOST_RUNS))
+    return Timing(tuple(wall[i] for i in kept), tuple(cpu[i] for i in kept), warmup, load)
+
+
+def _evenly(count: int, most: int) -> list[int]:
+    return [int(index) for index in np.unique(np.linspace(0, count - 1, min(count, most)).astype(int))]
 
 
 def summarise(
@@ -168,7 +174,7 @@ def summarise(
     if values.size == 0 or not np.isfinite(values).all() or values.min() < 0:
         raise ValueError(f"'{name}' needs samples that are finite and not negative")
     p25, p50, p75, p95, p99 = (float(p) for p in np.percentile(values, (25, 50, 75, 95, 99)))
-    kept = np.unique(np.linspace(0, values.size - 1, min(values.size, MOST_SAMPLES)).astype(int))
+    kept = _evenly(values.size, MOST_SAMPLES)
     spoiled = clock in SPOILED and bool(why_busy(load, cores_here()))
     return Result(
         suite=suite,

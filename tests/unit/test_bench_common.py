@@ -4,7 +4,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from benchmarks.common import Clocks, Timing, measure, results_of, summarise
+from benchmarks.common import MOST_RUNS, MOST_SAMPLES, Clocks, Timing, measure, results_of, summarise
+from benchmarks.schema import Load
 
 
 class Ticking:
@@ -76,3 +77,29 @@ def test_a_timing_gives_two_results_and_the_deadline_is_wall_time() -> None:
     wall, cpu = results_of("s", "n", timing, deadline_ms=40.0, parameters={"threads": 2})
     assert (wall.clock, wall.missed, wall.warmup, wall.parameters) == ("wall", 0.5, 4, {"threads": 2})
     assert (cpu.clock, cpu.missed, cpu.max, cpu.parameters) == ("process_cpu", None, 21.0, {"threads": 2})
+
+
+def test_quick_calls_go_on_until_they_can_be_judged_and_few_are_kept() -> None:
+    wall = Ticking()
+
+    def work() -> None:
+        wall.now_ns += 10_000
+
+    timing = measure(work, warmup=0, runs=5, clocks=Clocks(wall, wall), at_least_s=0.1)
+    assert wall.now_ns >= 100_000_000
+    assert len(timing.wall_ms) == len(timing.cpu_ms) == MOST_RUNS
+
+
+def test_a_busy_machines_wall_time_is_not_trusted() -> None:
+    timing = Timing((30.0, 50.0), (20.0, 21.0), warmup=4, load=Load(others_cores=99.0, steal_cores=0.0))
+    wall, cpu = results_of("s", "n", timing)
+    assert (wall.trusted, cpu.trusted) == (False, True)
+    assert wall.load == timing.load
+
+
+def test_samples_keep_their_order_and_many_are_thinned() -> None:
+    result = summarise("s", "n", range(10_000), at_s=range(10_000))
+    assert result.n == 10_000
+    assert len(result.samples) == len(result.at_s) == MOST_SAMPLES
+    assert result.samples == sorted(result.samples)
+    assert (result.samples[0], result.samples[-1]) == (0, 9999)
