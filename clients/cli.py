@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal, NoReturn
 import typer
 
 from clients.console import STDOUT, Console, check_place, encode_report, write_report
+from clients.export_command import export
 from clients.live_commands import serve, token
 from clients.options import (
     PACK_ENDING,
@@ -67,6 +68,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(train, name="train", help="Learn what livedub ships from footage.")
+app.command()(export)
 app.command()(serve)
 app.command()(token)
 
@@ -317,48 +319,6 @@ def bench(
         check_ending(html, (".html",))
         check_report(html, *([json] if json else []))
     run_bench(console, BenchOptions(suite, backend, seconds, reports or (), json, html, anyway))
-
-
-@app.command()
-def export(
-    ctx: typer.Context,
-    actor: Annotated[Path, typer.Argument(metavar="NAME.actor", help="Made by `livedub adapt`.")],
-    backend: Annotated[
-        Literal["tensorrt", "onnx"],
-        typer.Option(help="tensorrt: engines for this livedub; onnx: files for others to run."),
-    ],
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "-o",
-            "--out",
-            metavar="DIR",
-            help="Folder for the files; else NAME-onnx beside the pack. Of engines: a second place for them.",
-        ),
-    ] = None,
-    precision: Annotated[
-        Literal["f16", "bf16", "f32"] | None,
-        typer.Option(help="What the renderer computes in; else f16 with tensorrt, f32 with onnx."),
-    ] = None,
-    json: Json = None,
-    verbose: Verbose = False,
-) -> None:
-    """Build an actor's TensorRT engines, or write its networks as ONNX."""
-    check_folder(out)
-    check_report(json, actor)
-    with needed_packages():
-        from clients import export as jobs
-    chosen = precision or jobs.DEFAULT_PRECISION[backend]
-    with console_of(ctx).progress() as on_progress:
-        if backend == "onnx":
-            folder = out or actor.parent / f"{actor.stem}-onnx"
-            check_folder(folder)
-            report: object = jobs.export_onnx(actor, folder, chosen, on_progress)
-            done = f"{folder} is written"
-        else:
-            report = jobs.export_tensorrt(actor, out, chosen, on_progress)
-            done = f"the engines of {actor} are built"
-    give(ctx, done, report, json)
 
 
 @app.command()
