@@ -147,6 +147,10 @@ class VideoEncoder:
         data = b"".join(bytes(packet) for packet in packets)
         return EncodedFrame(data, h264.payloads(data), position, any(p.is_keyframe for p in packets))
 
+    def close(self) -> None:
+        """Let FFmpeg's encoder and its threads go; the next picture would open another one."""
+        self._context = None
+
     def _fitting(self, image: I420, colour: Colour, target_bps: int, keyframe: bool) -> VideoCodecContext:
         """Return the open context, or a new one where that does not fit any more."""
         shape = (image.width, image.height, colour)

@@ -193,11 +193,21 @@ class VideoRendition(_FanOut):
             made.encoded_ns = self._now_ns()
             return made
 
-        frame = await _finished(self._pool, work)
+        try:
+            frame = await _finished(self._pool, work)
+        finally:
+            if self._closed:
+                self._encoder.close()
         if frame.keyframe:
             self._keyframes.made(frame.encoded_ns, reason, frame.size_bytes, target_bps)
         self._deliver(frame, began_ns)
         return frame
+
+    def close(self) -> None:
+        """End every queue, and the encoder as soon as it has done what it is at; later pushes do nothing."""
+        super().close()
+        if not self._turn.locked():
+            self._encoder.close()
 
     def request_keyframe(self, reason: KeyframeReason = "asked") -> None:
         """Make the next picture a keyframe, unless there was one just now."""

@@ -90,13 +90,13 @@ class SlotRing:
         self.width, self.height = width, height
         self.fd = _anonymous_file(ring_bytes(width, height, slots))
         self._pictures = SlotPictures.of(self.fd, width, height, slots)
-        self._free = list(range(slots))
+        self._count, self._free = slots, list(range(slots))
         self._edge: set[int] = set()
         self._worker: set[int] = set()
         self.on_abandoned: Callable[[int], None] | None = None
 
     def __len__(self) -> int:
-        return len(self._pictures.source)
+        return self._count
 
     @property
     def free(self) -> int:
@@ -152,10 +152,11 @@ class SlotRing:
             self.returned(slot)
 
     def close(self) -> None:
-        """Let the memory go; views that somebody still has stay good."""
+        """Let the memory go, at once if nobody has a view; views that somebody still has stay good."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+        self._pictures = SlotPictures((), ())
 
 
 def _anonymous_file(size_bytes: int) -> int:
