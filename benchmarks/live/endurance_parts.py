@@ -22,7 +22,7 @@ from streaming.types import NS_PER_S
 UNDER_WAY_FRAMES = 15  # then a session is under way
 AFTER_KILL_S = 2.0
 LOUD = 0.05
-SETTLE_S = 2.0
+SETTLE_S = 8.0  # the spare worker is warm again by then, as it is when a worker dies by itself
 FREED_LIMIT_S = 30.0
 VOICE = {"voice": "publisher", "idle": "closed"}
 _STALLS = "dub_event_loop_stalls_total"
@@ -115,8 +115,8 @@ async def worker_killed(rig: Rig, programme: Path, times: int, *, drawn: bool = 
         for session in (one, other):
             await _under_way(rig, session, drawn=drawn)
         began_ns = time.monotonic_ns()
-        for _ in range(times):
-            await asyncio.sleep(SETTLE_S)
+        for number in range(times):
+            await asyncio.sleep(SETTLE_S if number or drawn else SETTLE_S / 4)
             kills.append(await _kill_worker(rig, one, drawn=drawn))
             back.append((time.monotonic_ns() - kills[-1]) / NS_PER_S)
             await asyncio.sleep(max(0.0, AFTER_KILL_S - back[-1]))
