@@ -21,7 +21,7 @@ class Seen(msgspec.Struct, frozen=True):
 
     Attributes:
         frames: number or None, when it was presented, when it is displayed, width, height.
-        beeps: when each began.
+        beeps: when each began; ends: when sound fell silent for 10 ms.
         stats: once a second, `at` and getStats of "video" and "audio".
         asked_ms, answered_ms: of the connection.
     """
@@ -33,6 +33,7 @@ class Seen(msgspec.Struct, frozen=True):
     asked_ms: float
     answered_ms: float
     state: str
+    ends: list[float] = []
 
 
 class Sent(msgspec.Struct, frozen=True):

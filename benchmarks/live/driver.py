@@ -83,7 +83,7 @@ async def measure(order: Order) -> Outcome:
         tracks = [EncodedVideo(programme.pictures, RATE, pace), EncodedSound(programme.voice, pace)]
         link = await publish(http, f"{SERVER}{session['whip']}", tracks)
         await asyncio.sleep(SETTLE_S)
-        async with _page(http, f"{SERVER}{session['whep']}") as (url, posted):
+        async with viewer_page(http, f"{SERVER}{session['whep']}") as (url, posted):
             with (
                 browser(f"{url}/?seconds={order.seconds}") as shown,
                 _cpu(order.server_pid, shown.pid) as spent,
@@ -124,7 +124,7 @@ async def _json(http: ClientSession, verb: str, path: str, body: object = None) 
 
 
 @asynccontextmanager
-async def _page(http: ClientSession, whep: str) -> Any:
+async def viewer_page(http: ClientSession, whep: str) -> Any:
     """The viewer's page on this side's loopback; gives its address and what it posts at its end."""
     posted: asyncio.Future[Seen] = asyncio.get_running_loop().create_future()
 
