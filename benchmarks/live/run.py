@@ -288,6 +288,9 @@ def main(
     from benchmarks.runner import table
 
     chosen = [known for known in CASES if not case or known.name in case]
+    for folder_out in (keep, json_out.parent if json_out else None):
+        if folder_out is not None:
+            folder_out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         programme = Path(folder) / "programme.safetensors"
         save(make_programme(video, voice, seconds=ROUND_S), programme)
