@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
+from clients.bench_command import bench
 from clients.console import STDOUT, Console, check_place, encode_report, write_report
 from clients.export_command import export
 from clients.live_commands import serve, token
@@ -68,6 +69,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(train, name="train", help="Learn what livedub ships from footage.")
+app.command()(bench)
 app.command()(export)
 app.command()(serve)
 app.command()(token)
@@ -268,57 +270,6 @@ def demo(
         from clients.demo import main as run_demo
     options = DemoOptions(text, voice, video, audio, port, serve, out, open_browser)
     run_demo(options, console_of(ctx).say)
-
-
-@app.command()
-def bench(
-    ctx: typer.Context,
-    suite: Annotated[str | None, typer.Option(help="Which suite; else all that are no studies.")] = None,
-    backend: Annotated[str | None, typer.Option(help="Only this backend.")] = None,
-    seconds: Annotated[
-        float | None,
-        typer.Option(min=0.2, help="How long a stream runs in real time, in pipeline and capacity."),
-    ] = None,
-    json: Json = None,
-    html: Annotated[
-        Path | None, typer.Option(metavar="OUT.html", help="Write a page with plots, in one file.")
-    ] = None,
-    reports: Annotated[
-        list[Path] | None,
-        typer.Option("--from", metavar="A.json", help="Show what was measured before; may be repeated."),
-    ] = None,
-    compare: Annotated[
-        tuple[Path, Path] | None,
-        typer.Option(metavar="A.json B.json", help="Say what became faster or slower from A to B."),
-    ] = None,
-    anyway: Annotated[
-        bool, typer.Option("--anyway", help="Show, with a mark, what a busy machine makes meaningless.")
-    ] = False,
-    list_suites: Annotated[bool, typer.Option("--list", help="Name the suites.")] = False,
-    verbose: Verbose = False,
-) -> None:
-    """Measure latency and throughput on this machine. Only in a checkout of the source."""
-    try:
-        from benchmarks.runner import SUITES
-    except ModuleNotFoundError as error:
-        if error.name != "benchmarks":
-            raise
-        raise LivedubError("bench works in a checkout of livedub's source only, with `make bench`") from None
-    from clients.bench import BenchOptions, compare_reports, run_bench
-
-    console = console_of(ctx)
-    if list_suites:
-        console.result("\n".join(f"{name:12} {known.what}" for name, known in SUITES.items()))
-        return
-    if compare:
-        compare_reports(console, *compare, anyway=anyway)
-        return
-    check_choice("--suite", suite, tuple(SUITES))
-    check_report(json)
-    if html is not None:
-        check_ending(html, (".html",))
-        check_report(html, *([json] if json else []))
-    run_bench(console, BenchOptions(suite, backend, seconds, reports or (), json, html, anyway))
 
 
 @app.command()
