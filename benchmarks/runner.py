@@ -49,6 +49,9 @@ SUITES = {
     "precision": Suite("benchmarks.bench_precision", "f32, bf16 and int8: time and loss (study)", study=True),
     "lips": Suite("benchmarks.bench_lips", "lips from sound, on unseen people (study)", study=True),
     "live": Suite("benchmarks.live.run", "a live session from camera to browser (study)", study=True),
+    "endurance": Suite(
+        "benchmarks.live.endurance", "a server with killed, silent and hostile clients (study)", study=True
+    ),
     "data": Suite("benchmarks.experiments.data", "quality against seconds of data (study)", study=True),
     "speed": Suite("benchmarks.experiments.speed", "loss against steps of learning (study)", study=True),
     "parts": Suite("benchmarks.experiments.parts", "quality without each part (study)", study=True),
