@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 export ORT_DISABLE_TELEMETRY = 1
 
-.PHONY: help setup test check demo bench clean
+.PHONY: help setup test check demo bench gpu clean
 
 help:
 	@echo "make demo    see it work, in the browser, from nothing"
@@ -15,6 +15,7 @@ help:
 	@echo "make test    all checks, then all tests; the first failure ends it"
 	@echo "make check   format, lint, layers and types alone"
 	@echo "make bench   latency and throughput of this machine"
+	@echo "make gpu     all that only a GPU can show: its tests, and a report (gpu.json, gpu.html)"
 	@echo "make clean   remove $(VENV) and the caches of tools (models stay in ~/.cache/livedub)"
 
 $(VENV)/.made:
@@ -51,6 +52,10 @@ demo: $(VENV)/.train
 
 bench: setup
 	$(BIN)/livedub bench
+
+gpu: setup
+	LIVEDUB_REQUIRE_CUDA=1 $(BIN)/pytest -m gpu
+	$(BIN)/livedub bench --json gpu.json --html gpu.html
 
 clean:
 	rm -rf $(VENV) .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
