@@ -21,7 +21,7 @@ from clients.measure_cpu import confirm
 from engine.errors import InputError
 from streaming.rtc.peer import PeerOptions
 from streaming.rtc.sdp import OfferLimits
-from streaming.scheduling import go_first
+from streaming.scheduling import going_first
 from streaming.server.app import make_app, running
 from streaming.server.auth import ANY_SESSION, Gate
 from streaming.server.config import (
@@ -123,7 +123,6 @@ async def live_server(
         InputError, OutputError, AssetError, BackendError: as `main`.
     """
     one_blas_thread()
-    go_first()
     metrics = Metrics()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     async with WorkerPool() as workers:
@@ -173,8 +172,9 @@ async def live_server(
             gc.collect()
             gc.freeze()  # what is loaded stays: looking through it again and again stalls the loop for 50 ms
             try:
-                async with running(app) as url:
-                    yield url
+                with going_first():
+                    async with running(app) as url:
+                        yield url
             finally:
                 gc.unfreeze()
 
