@@ -21,7 +21,8 @@ class Seen(msgspec.Struct, frozen=True):
 
     Attributes:
         frames: number or None, when it was presented, when it is displayed, width, height.
-        beeps: when each began; ends: when sound fell silent for 10 ms.
+        beeps: when each began where sound leaves the browser; ends: when it fell silent for 10 ms.
+        output_ms: until such sound is heard, by the browser's own account.
         stats: once a second, `at` and getStats of "video" and "audio".
         asked_ms, answered_ms: of the connection.
     """
@@ -34,6 +35,7 @@ class Seen(msgspec.Struct, frozen=True):
     answered_ms: float
     state: str
     ends: list[float] = []
+    output_ms: float = 0.0
 
 
 class Sent(msgspec.Struct, frozen=True):
@@ -99,7 +101,7 @@ def analyse(seen: Seen, sent: Sent, *, warm_up_ms: float, per_second: int) -> Vi
     return Viewed(
         glass_ms=at - taken,
         display_ms=display - taken,
-        skew_ms=_skew(flashes, [beep for beep in seen.beeps if beep >= begin_ms]),
+        skew_ms=_skew(flashes, [beep + seen.output_ms for beep in seen.beeps if beep >= begin_ms]),
         gaps_ms=gaps,
         shown=len(set(taken)),
         expected=round((taken[-1] - taken[0]) / sent.frame_ms) + 1,

@@ -3,8 +3,8 @@
     python -m benchmarks.live.interrupt --video CLIP --actor NAME.actor
 
 A tone is pushed over the WebSocket, far ahead of what plays, and interrupted again and again; a browser
-hears when it ends. The time is from asking for the interruption to the last sample that is loud, where the
-browser's audio graph gets it.
+hears when it ends. The time is from asking for the interruption until the last sample that is loud is heard,
+by the browser's account of what its output adds.
 """
 
 import asyncio
@@ -68,7 +68,7 @@ async def measure(server: Rig, programme: Path, rounds: int) -> list[float]:
             async with asyncio.timeout(seconds):
                 seen = await posted
     await link.close()
-    ends = np.array(seen.ends)
+    ends = np.array(seen.ends) + seen.output_ms
     heard = [float(after[0] - asked) for asked in asked_ms if (after := ends[ends > asked]).size]
     heard = [ms for ms in heard if ms < 1000 * (SPOKEN_S + QUIET_S)]
     if not heard:

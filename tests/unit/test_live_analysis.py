@@ -1,3 +1,4 @@
+import msgspec
 import numpy as np
 import pytest
 
@@ -51,3 +52,10 @@ def test_a_number_belongs_to_the_latest_round_that_could_be(late_ms: float) -> N
 def test_nothing_seen_is_an_error_in_words() -> None:
     with pytest.raises(ValueError, match="saw no frame"):
         analyse(Seen([], [], [], "TypeError: x", 0, 0, "failed"), SENT, warm_up_ms=0, per_second=25)
+
+
+def test_what_the_output_adds_counts() -> None:
+    seen = _seen(250, audio_late_ms=-30)
+    louder = msgspec.structs.replace(seen, output_ms=30.0)
+    assert np.median(analyse(seen, SENT, warm_up_ms=0, per_second=25).skew_ms) == pytest.approx(30)
+    assert np.median(analyse(louder, SENT, warm_up_ms=0, per_second=25).skew_ms) == pytest.approx(0)
