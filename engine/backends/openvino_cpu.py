@@ -73,7 +73,9 @@ class OpenVinoNetwork(CheckedNetwork):
         super().__init__(NAME, precision, graph.inputs, graph.outputs)
         config = {
             "PERFORMANCE_HINT": "LATENCY",
-            "NUM_STREAMS": "1",
+            # None: all is done in the thread that asks. A thread of the library's own would for ever have the
+            # priority of whoever opened the process's first graph.
+            "NUM_STREAMS": "0" if threads == 1 else "1",
             "INFERENCE_NUM_THREADS": str(threads),
             # Always said: the library's own default is bfloat16 on CPUs that have it.
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
