@@ -1,15 +1,26 @@
-"""Who goes first on a machine with few cores: what only forwards, before what computes.
+"""Who goes first on a machine with few cores: what only forwards, before what computes, before what can wait.
 
 The event loop needs a millisecond here and there, but at once: a packet that waits for it looks late, and
 what is late now and then is waited for always. Behind threads that compute, a thread that wakes up waits for
 8 to 14 ms (measured, two cores, Linux 6.18), which cost 50 ms from glass to glass.
+
+What can wait is put off without any right: Linux has priorities of threads, which everybody may lower and few
+may raise again, so a thread is made for what can wait, and it ends with that.
 """
 
 import os
+import select
+import socket
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 _LOOP_PRIORITY = 1
+_GROUP = Path("/proc/self/autogroup")
+_LAST = 19
+_GROUP_TRIES, _GROUP_TRY_S = 50, 0.05
 
 
 @contextmanager
@@ -30,3 +41,76 @@ def going_first() -> Iterator[bool]:
     finally:
         policy, parameters = before  # to take the flag back needs more rights than to set it
         os.sched_setscheduler(0, policy | os.SCHED_RESET_ON_FORK, parameters)
+
+
+def when_nobody_computes(pieces: Iterator[object], wanted: socket.socket) -> None:
+    """Do some work only while the machine has nothing better to do, until somebody waits for it.
+
+    Then the piece that is under way comes to its end, faster where the system allows it, and the others are
+    done at once. What the work raises is raised here.
+
+    Args:
+        pieces: of the work, each a fraction of a second.
+        wanted: can be read from as soon as somebody waits.
+    """
+    over, done = socket.socketpair()
+    stopped = False
+
+    def work() -> None:
+        for _ in pieces:
+            if stopped:
+                return
+
+    with over, done, ThreadPoolExecutor(1, "when nobody computes", _go_last) as pool:
+        with _group_last():
+            working = pool.submit(work)
+            working.add_done_callback(lambda _: done.send(b"."))
+            poll = select.poll()
+            poll.register(over, select.POLLIN)
+            poll.register(wanted, select.POLLIN)
+            poll.poll()
+            stopped = True
+        if not working.done():
+            _go_on()
+        working.result()
+    for _ in pieces:
+        pass
+
+
+def _go_last() -> None:
+    """Let this thread run only where no other wants to."""
+    with suppress(AttributeError, OSError):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+
+
+def _go_on() -> None:
+    """Let all threads of this process run like any other, if that is allowed."""
+    with suppress(OSError):
+        for thread in os.listdir("/proc/self/task"):
+            if os.sched_getscheduler(int(thread)) == os.SCHED_IDLE:
+                os.sched_setscheduler(int(thread), os.SCHED_OTHER, os.sched_param(0))
+
+
+@contextmanager
+def _group_last() -> Iterator[None]:
+    """Let this whole process run last, if it leads its session.
+
+    Where Linux groups sessions (autogroup, sched(7)) it shares the machine between these first, and a
+    thread's priority counts only within one. Everybody may change his own's, ten times a second.
+    """
+    try:
+        if os.getsid(0) != os.getpid():
+            raise PermissionError("the session is another's, too")
+        before = _GROUP.read_text().split()[-1]
+        _GROUP.write_text(str(_LAST))
+    except (AttributeError, OSError, IndexError):
+        yield
+        return
+    try:
+        yield
+    finally:
+        for _ in range(_GROUP_TRIES):
+            with suppress(OSError):
+                _GROUP.write_text(before)
+                break
+            time.sleep(_GROUP_TRY_S)

@@ -1,7 +1,7 @@
 """Opening an actor in a worker so that its first real frame costs no more than any other."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ import numpy as np
 from engine.actor.consent import require_consent
 from engine.actor.pack import ActorPack, Manifest, read_pack
 from engine.arrays import F32
-from engine.backends import WantedPrecision
+from engine.backends import WantedPrecision, rounded_tensors
 from engine.dubber import Dubber
 from engine.errors import LivedubError
 from engine.expression.audio import STYLE_SIZE
@@ -23,7 +23,7 @@ from engine.face.model import Pose, load_face_model
 from engine.face.tracker import FaceTracker
 from engine.image.yuv import I420, Colour
 from engine.painting import Painter, open_painter
-from engine.render.renderer import PRIOR_ASSETS, asset_sha256
+from engine.render.renderer import EXACT, PRIOR_ASSETS, RANGES, asset_sha256, prior_graph
 from engine.timing import AUDIO_RATE_HZ
 from streaming.types import NS_PER_S
 from streaming.worker.wire import Measure, Open
@@ -33,7 +33,8 @@ MEASURED_FRAMES = 30
 FRAME_S = 0.04
 REGION_CM = 25.0
 FACE_SHARE = 0.03  # scale of the head in a picture's height, per cm: a face of half the height
-MADE_UP_SIZE_PX, MADE_UP_TEXTURE_PX, MADE_UP_CHANNELS = 224, 256, 16
+MADE_UP_TIER, MADE_UP_SIZE_PX, MADE_UP_TEXTURE_PX, MADE_UP_CHANNELS = "cpu", 224, 256, 16
+MADE_UP_RANGE = (-8.0, 8.0)  # of every tensor that int8 rounds
 _COLOUR = Colour("bt709", full_range=False)
 
 log = logging.getLogger(__name__)
@@ -83,13 +84,18 @@ def open_actor(order: Open) -> OpenedActor:
     return OpenedActor(painter, tracker, make_dubber, warning)
 
 
-def warm_up() -> None:
-    """Load and compile all that does not depend on the actor; what is missing shows when one is opened."""
+def warm_up() -> Iterator[None]:
+    """Load and compile, in pieces, all that does not depend on the actor; he shows what is missing."""
     try:
         pack = made_up_pack()
+        yield
         with closing(open_painter(pack)) as painter:
-            rehearsal = Rehearsal(pack, Dubber(pack, painter, _COLOUR), 320, 240)
+            yield
+            dubber = Dubber(pack, painter, _COLOUR)
+            yield
+            rehearsal = Rehearsal(pack, dubber, 320, 240)
             for _ in range(2):
+                yield
                 rehearsal.step()
     except LivedubError as error:
         log.warning("a worker could not warm up: %s", error)
@@ -113,16 +119,20 @@ def measure_frame_s(order: Measure, clock_ns: Callable[[], int]) -> float:
 
 
 def made_up_pack() -> ActorPack:
-    """An actor that nobody is: the face model's mean, grey, with the prior as it is shipped."""
+    """An actor that nobody is: the face model's mean, grey, with the prior as it is shipped.
+
+    It can be drawn in every precision, as adapted ones can: what is measured is what sessions will use.
+    """
     model = load_face_model()
     neutral = model.extend(model.canonical)
+    rounded = len(rounded_tensors(prior_graph(MADE_UP_TIER), EXACT))
     grey = (1, MADE_UP_SIZE_PX, MADE_UP_SIZE_PX, 3)
     manifest = Manifest(
         name="nobody",
         created="2000-01-01T00:00:00+00:00",
         face_model_sha256=asset_sha256(FACE_MODEL_ASSET),
-        prior_sha256=asset_sha256(PRIOR_ASSETS["cpu"]),
-        tier="cpu",
+        prior_sha256=asset_sha256(PRIOR_ASSETS[MADE_UP_TIER]),
+        tier=MADE_UP_TIER,
         image_size_px=MADE_UP_SIZE_PX,
         seconds_used=0.0,
         rights="made up",
@@ -137,6 +147,7 @@ def made_up_pack() -> ActorPack:
         style=np.zeros(STYLE_SIZE, np.float32),
         references=np.full(grey, 128, np.uint8),
         weights={},
+        extras={RANGES: np.tile(np.array(MADE_UP_RANGE, np.float32), (rounded, 1))},
     )
 
 

@@ -15,11 +15,11 @@ from engine.errors import LivedubError, WorkerError
 from engine.image.yuv import Colour
 from streaming.types import SessionOptions
 from streaming.worker import wire
-from streaming.worker.process import WARM_TIMEOUT_S, WorkerProcess
+from streaming.worker.process import WorkerProcess
 from streaming.worker.slots import SlotRing
 from streaming.worker.wire import Rung
 
-OPEN_TIMEOUT_S = 30.0
+OPEN_TIMEOUT_S = 60.0  # loading included
 PING_S = 0.25
 HANG_S = 1.0
 PIECE_SAMPLES = 16_000  # of sound in one message
@@ -102,14 +102,14 @@ class WorkerLink:
             on_done: called for every frame that was given, in order but for skipped ones.
             on_death: called once, when the worker died or hung; not after `close`. All slots are the edge's
                 again by then, and the frames that wait will not be answered.
-            process: a warm one; by default a new one.
+            process: that has no order yet; by default a new one.
             hang_s: a worker that gives no sign of life for so long while frames wait is killed.
 
         Raises:
             InputError: the actor cannot be used: damaged, or without a consent that holds.
             WorkerError: the worker did not get ready, or another error of its own kind if it said which.
         """
-        process = process or await warm_process()
+        process = process or await WorkerProcess.spawn()
         try:
             ready = await ask(process, _order(options, slots), wire.Ready, OPEN_TIMEOUT_S, (slots.fd,))
         except BaseException:
@@ -239,21 +239,6 @@ class WorkerLink:
             self.slots.worker_gone()
 
 
-async def warm_process() -> WorkerProcess:
-    """A new process that has loaded all that does not depend on the actor.
-
-    Raises:
-        WorkerError: it did not get that far.
-    """
-    process = await WorkerProcess.spawn()
-    try:
-        await ask(process, None, wire.Warm, WARM_TIMEOUT_S)
-    except BaseException:
-        await process.close()
-        raise
-    return process
-
-
 async def ask(
     process: WorkerProcess,
     question: wire.ToWorker | None,
@@ -261,7 +246,7 @@ async def ask(
     timeout_s: float,
     fds: tuple[int, ...] = (),
 ) -> A:
-    """Say something to a process that does nothing else, and wait for the answer.
+    """Say something to a process that does nothing else, warm or not yet, and wait for the answer.
 
     Raises:
         LivedubError: the worker's own, by its kind; WorkerError if it died, or gave no answer in time.
@@ -273,7 +258,7 @@ async def ask(
             heard.set_exception(WorkerError(f"worker {process.pid} did not get ready: {why}"))
 
     def take(message: wire.ToEdge) -> None:
-        if not heard.done():
+        if not heard.done() and (answer is wire.Warm or not isinstance(message, wire.Warm)):
             heard.set_result(message)
 
     if not process.alive:

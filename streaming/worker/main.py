@@ -1,16 +1,12 @@
-"""A worker process: `python -m streaming.worker.main FD`, started by `streaming.worker.process`.
+"""What a worker process does once it is loaded: it says `Warm`, and answers what the edge orders.
 
-It has one socket to the edge and ends when that closes, also in the middle of a computation, so that nothing
-is left over when the edge is killed. First it loads all that does not depend on the actor, says `Warm`, and
-waits; `Open` gives it an actor and the memory with the pictures.
+`Open` gives it an actor and the memory with the pictures. The process's start is `streaming.worker.start`.
 """
 
 import logging
 import os
 import select
 import socket
-import sys
-import threading
 import time
 from typing import assert_never
 
@@ -21,7 +17,7 @@ from engine.errors import LivedubError
 from engine.painting import Painter
 from engine.timing import AUDIO_RATE_HZ
 from streaming.worker import wire
-from streaming.worker.actor import OpenedActor, measure_frame_s, open_actor, warm_up
+from streaming.worker.actor import OpenedActor, measure_frame_s, open_actor
 from streaming.worker.slots import SlotPictures
 from streaming.worker.stage import Stage
 
@@ -47,7 +43,6 @@ class Worker:
 
     def run(self) -> None:
         """Serve until the edge closes the socket, or a device fails: it may not come back in this process."""
-        warm_up()
         self._say(wire.Warm())
         try:
             self._serve()
@@ -139,25 +134,10 @@ class Worker:
         self._edge.sendall(wire.encode(message))
 
 
-def end_with(edge: socket.socket) -> None:
-    """End this process as soon as the other end of the socket is closed, whatever it is doing."""
-    poll = select.poll()
-    poll.register(edge, 0)  # hang-up is always reported
-    poll.poll()
-    os._exit(0)
-
-
-def main() -> None:
-    """Run a worker on the descriptor that is named on the command line."""
-    logging.basicConfig(level=logging.WARNING, format="worker %(process)d %(levelname)s %(message)s")
+def serve(edge: socket.socket) -> None:
+    """Be a worker until the edge closes the socket."""
     cv2.setNumThreads(1)
-    edge = socket.socket(fileno=int(sys.argv[1]))
-    threading.Thread(target=end_with, args=(edge,), daemon=True).start()
     try:
         Worker(edge).run()
     except (BrokenPipeError, ConnectionResetError):
         log.info("the edge is gone")
-
-
-if __name__ == "__main__":
-    main()

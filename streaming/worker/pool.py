@@ -1,4 +1,4 @@
-"""Workers for all sessions of this machine: a warm spare, and how many sessions there is room for."""
+"""Workers for all sessions of this machine: a spare, and how many sessions there is room for."""
 
 import asyncio
 import logging
@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from engine.errors import LivedubError, WorkerError
+from engine.errors import WorkerError
 from streaming.types import SessionOptions
 from streaming.worker import wire
-from streaming.worker.link import HANG_S, FrameDone, WorkerLink, ask, warm_process
+from streaming.worker.link import HANG_S, FrameDone, WorkerLink, ask
 from streaming.worker.process import WorkerProcess
 from streaming.worker.slots import SlotRing
 
 MEASURE_TIMEOUT_S = 60.0
 RATE_HZ = 25.0
-EDGE_FRAME_S = 0.012  # of CPU for a 720p frame beside the worker: decode, encode, send
+EDGE_FRAME_S = 0.022  # of CPU for a live 720p frame beside the worker: receive, decode, encode, send
 USABLE = 0.85  # of the cores: above it deadlines begin to be missed
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,9 @@ def capacity_of(frame_s: float, cores: int) -> Capacity:
 
 
 class WorkerPool:
-    """Opens workers, quickly, as one warm process always waits for its actor.
+    """Opens workers, quickly, as one process always waits for its actor.
+
+    It gets warm while nobody else computes, or at once when it is needed before that.
 
     Use as `async with WorkerPool() as pool`. Workers that were handed out are their owner's to close.
     """
@@ -55,7 +57,7 @@ class WorkerPool:
         self._closed = False
 
     async def __aenter__(self) -> "WorkerPool":
-        """Begin to warm a spare; does not wait for it."""
+        """Begin a spare; does not wait for it."""
         self._prepare()
         return self
 
@@ -115,10 +117,10 @@ class WorkerPool:
 
     def _prepare(self) -> None:
         if self._spare is None and not self._closed:
-            self._spare = asyncio.create_task(warm_process(), name="spare worker")
+            self._spare = asyncio.create_task(WorkerProcess.spawn(spare=True), name="spare worker")
 
     async def _take(self) -> WorkerProcess:
-        """The spare, or a new process if it did not live."""
+        """The spare, warm or not, or a new process if it did not live."""
         if self._closed:
             raise WorkerError("the pool of workers is closed")
         spare, self._spare = self._spare, None
@@ -129,6 +131,6 @@ class WorkerPool:
                     return process
                 await process.close()
                 log.warning("the spare worker died; another one is started")
-            except LivedubError as error:
-                log.warning("the spare worker did not get warm: %s", error)
-        return await warm_process()
+            except WorkerError as error:
+                log.warning("there is no spare worker: %s", error)
+        return await WorkerProcess.spawn()

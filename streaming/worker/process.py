@@ -11,9 +11,9 @@ from pathlib import Path
 import streaming
 from engine.errors import ProtocolError, WorkerError
 from streaming.worker import wire
+from streaming.worker.start import SPARE
 
-MODULE = "streaming.worker.main"
-WARM_TIMEOUT_S = 60.0
+MODULE = "streaming.worker.start"
 REAP_TIMEOUT_S = 5.0
 MAX_UNSENT_BYTES = 4 << 20  # a worker that lets so much lie has stopped
 READ_BYTES = 1 << 18
@@ -43,8 +43,11 @@ class WorkerProcess:
         self._loop.add_reader(edge, self._read)
 
     @classmethod
-    async def spawn(cls) -> "WorkerProcess":
-        """Start a child; it is not warm yet.
+    async def spawn(cls, *, spare: bool = False) -> "WorkerProcess":
+        """Start a child; it is not warm yet, but can be sent an order.
+
+        Args:
+            spare: it shall disturb nobody until it is sent something.
 
         Raises:
             WorkerError: the system does not start another process.
@@ -52,7 +55,7 @@ class WorkerProcess:
         edge, worker = socket.socketpair()
         try:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", MODULE, str(worker.fileno())),
+                *(sys.executable, "-P", "-m", MODULE, str(worker.fileno()), *([SPARE] if spare else [])),
                 pass_fds=(worker.fileno(),),
                 stdin=asyncio.subprocess.DEVNULL,
                 start_new_session=True,  # Ctrl-C is for the edge, which ends its workers

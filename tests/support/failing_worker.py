@@ -9,7 +9,7 @@ from engine.image.yuv import I420
 from engine.painting import DebugPictures, HeadToPaint, Painter, open_painter
 from streaming.worker import actor
 from streaming.worker.actor import WARM_FRAMES
-from streaming.worker.main import main
+from streaming.worker.start import main
 
 WHY = "CUDA: waiting for an event failed: CUDA_ERROR_ILLEGAL_ADDRESS"
 PICTURES = 12  # until it fails, beside those of the rehearsal

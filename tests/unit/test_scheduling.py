@@ -1,11 +1,13 @@
-"""The event loop's place in the machine's queue."""
+"""Who goes first on this machine, and who last."""
 
 import os
+import socket
 import threading
+from collections.abc import Iterator
 
 import pytest
 
-from streaming.scheduling import going_first
+from streaming.scheduling import going_first, when_nobody_computes
 
 needs_classes = pytest.mark.skipif(
     not hasattr(os, "sched_getscheduler"), reason="needs Linux' scheduling classes"
@@ -37,3 +39,58 @@ def test_only_the_thread_that_asks_goes_first_and_only_for_the_time() -> None:
     assert seen["started"] == os.SCHED_OTHER
     assert seen["after"] == seen["before"]
     assert _class() == others
+
+
+@pytest.fixture
+def asking() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Who waits for the work, and where the work hears of it."""
+    one, other = socket.socketpair()
+    with one, other:
+        yield one, other
+
+
+def test_what_can_wait_is_done_in_a_thread_that_goes_last(
+    asking: tuple[socket.socket, socket.socket],
+) -> None:
+    seen: list[tuple[int, int]] = []
+
+    def work() -> Iterator[None]:
+        for number in range(3):
+            seen.append((number, _class() if hasattr(os, "sched_getscheduler") else -1))
+            yield
+
+    before = threading.active_count()
+    when_nobody_computes(work(), asking[1])
+    last = getattr(os, "SCHED_IDLE", -1)
+    assert seen == [(0, last), (1, last), (2, last)]
+    assert threading.active_count() == before
+
+
+def test_what_somebody_waits_for_is_done_at_once_and_once(
+    asking: tuple[socket.socket, socket.socket],
+) -> None:
+    seen: list[tuple[int, bool]] = []
+    here = threading.get_ident()
+
+    def work() -> Iterator[None]:
+        for number in range(200):
+            seen.append((number, threading.get_ident() == here))
+            yield
+
+    asking[0].send(b"now")
+    pieces = work()
+    when_nobody_computes(pieces, asking[1])
+    assert [number for number, _ in seen] == list(range(200))
+    assert next(pieces, "over") == "over"
+    mine = [own for _, own in seen]
+    assert mine == sorted(mine), "who was asked goes on where the other stopped"
+    assert asking[1].recv(16) == b"now", "the order itself is left for who serves it"
+
+
+def test_work_that_fails_says_so(asking: tuple[socket.socket, socket.socket]) -> None:
+    def work() -> Iterator[None]:
+        yield
+        raise ValueError("no such file")
+
+    with pytest.raises(ValueError, match="no such file"):
+        when_nobody_computes(work(), asking[1])

@@ -11,7 +11,7 @@ from engine.dubber import Dubber
 from engine.errors import BackendError
 from engine.image.yuv import I420, Colour
 from engine.painting import open_painter
-from streaming.worker import main, wire
+from streaming.worker import wire
 from streaming.worker.main import Worker
 from streaming.worker.slots import SlotPictures
 from streaming.worker.stage import Stage
@@ -86,8 +86,7 @@ def test_a_step_that_fails_leaves_the_source_whole(painter: FailingPainter) -> N
     assert painter.closed
 
 
-def test_a_worker_says_why_and_ends(painter: FailingPainter, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(main, "warm_up", lambda: None)
+def test_a_worker_says_why_and_ends(painter: FailingPainter) -> None:
     edge, end = socket.socketpair()
     with edge, end:
         worker = Worker(end)
@@ -103,10 +102,7 @@ def test_a_worker_says_why_and_ends(painter: FailingPainter, monkeypatch: pytest
     assert painter.closed >= 1
 
 
-def test_a_worker_whose_edge_is_gone_closes_its_painter(
-    painter: FailingPainter, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(main, "warm_up", lambda: None)
+def test_a_worker_whose_edge_is_gone_closes_its_painter(painter: FailingPainter) -> None:
     edge, end = socket.socketpair()
     with end:
         worker = Worker(end)
