@@ -1,7 +1,7 @@
 """One session's pipeline as plain steps: frames and sound in, dubbed frames out. No clock, no threads.
 
 `livedub dub` and a live session run exactly this; live is this with a clock around it. A frame can be stepped
-as soon as the sound up to its time plus the look-ahead has been pushed.
+as soon as the sound up to its time plus the look-ahead has been pushed, in pieces of 20 ms.
 """
 
 from collections import deque

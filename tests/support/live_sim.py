@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from engine.expression.audio import STEP_MS
+from engine.expression.speech import EARLY_MS, HALF_MS, SNAP_MS
 from streaming.core.actions import (
     Action,
     GiveFrame,
@@ -26,7 +28,6 @@ from streaming.types import PCM, AudioIn, Event, SessionOptions
 MS = 1_000_000
 SECOND = 1_000 * MS
 START_NS = 1_000 * SECOND
-STEP_SAMPLES = 1920  # of the audio network, at 48 kHz
 
 
 def session_options(**changes: Any) -> SessionOptions:
@@ -83,13 +84,19 @@ class Worker:
         if not self.waiting or self.wedged:
             return None
         needed = round(self.waiting[0].time_s * 48_000) + self.look_ahead_samples
-        whole = -(-needed // STEP_SAMPLES) * STEP_SAMPLES
-        if 3 * self.heard_samples < whole:
+        if 3 * self.heard_samples < _heard_samples(needed, EARLY_MS if self.look_ahead_samples else 0):
             return None
         frame = self.waiting.pop(0)
         self.free_ns = max(now_ns, self.free_ns) + self.render_ns(self.count)
         self.count += 1
         return self.free_ns, frame
+
+
+def _heard_samples(end: int, early_ms: float) -> int:
+    """How much sound the engine must have heard for a mouth that needs it up to there, at 48 kHz."""
+    steps, beyond_ms = divmod(end / 48, STEP_MS)
+    halves = 0 if beyond_ms <= SNAP_MS else 1 if beyond_ms <= HALF_MS + early_ms else 2
+    return 48 * (int(steps) * STEP_MS + halves * HALF_MS)
 
 
 class Simulation:

@@ -34,7 +34,7 @@ def test_a_frame_is_given_when_its_sound_is_about_to_be_there() -> None:
 
 
 def test_it_has_only_a_few_frames_at_once() -> None:
-    for interval, most in ((1920, 4), (800, 7)):
+    for interval, most in ((1920, 4), (1600, 4), (800, 6)):
         worker = WorkerSide(0, ready=True)
         _give(worker, most - 1)
         frame = Frame(50, 0, 0, Stage.WAITING)
