@@ -241,7 +241,7 @@ class AudioEncoder:
             "packet_loss": str(settings.expected_loss_percent),
         }
         context.open()
-        self._context = context
+        self._context: AudioCodecContext | None = context
         self._delay_samples: int | None = None
 
     def encode(self, samples: PCM, position: int) -> EncodedFrame:
@@ -252,8 +252,10 @@ class AudioEncoder:
 
         Raises:
             TypeError, ValueError: another dtype or length.
-            BackendError: Opus failed.
+            BackendError: Opus failed, or was closed.
         """
+        if self._context is None:
+            raise BackendError("the encoder is closed")
         check_array("samples", samples, (AUDIO_BLOCK_SAMPLES,), np.int16)
         frame = AudioFrame.from_ndarray(np.ascontiguousarray(samples)[None], format="s16", layout="mono")
         frame.sample_rate, frame.pts, frame.time_base = MEDIA_RATE_HZ, position, _TIME_BASE
@@ -265,6 +267,10 @@ class AudioEncoder:
         return EncodedFrame(
             data, (data,), position - self._delay_samples, keyframe=True, level_dbov=level_dbov(samples)
         )
+
+    def close(self) -> None:
+        """Let FFmpeg's encoder go, and with it the threads of the filter that PyAV puts before it."""
+        self._context = None
 
 
 def level_dbov(samples: PCM) -> int:

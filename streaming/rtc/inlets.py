@@ -237,7 +237,8 @@ class AudioInlet:
     """
 
     def __init__(self, on_audio: Callable[[AudioIn], None], sender: SenderClock) -> None:
-        self.buffer = AudioBuffer(OpusDecoder())
+        self._decoder = OpusDecoder()
+        self.buffer = AudioBuffer(self._decoder)
         self._clock = CaptureClock(MEDIA_RATE_HZ, sender)
         self._on_audio = on_audio
         self._sender = sender
@@ -257,7 +258,11 @@ class AudioInlet:
 
     def restart(self) -> None:
         """Forget everything: another source begins."""
-        self.buffer = AudioBuffer(OpusDecoder())
+        if self._ended:
+            return
+        self._decoder.close()
+        self._decoder = OpusDecoder()
+        self.buffer = AudioBuffer(self._decoder)
         self._clock = CaptureClock(MEDIA_RATE_HZ, self._sender)
 
     def skip(self) -> None:
@@ -279,6 +284,7 @@ class AudioInlet:
     def end(self) -> None:
         """Give nothing any more."""
         self._ended = True
+        self._decoder.close()
 
     def _release(self, now_ns: int) -> None:
         for sound in self.buffer.take(now_ns):

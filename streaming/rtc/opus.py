@@ -84,14 +84,24 @@ class OpusDecoder:
     def __init__(self) -> None:
         self._opus = library()
         error = ctypes.c_int()
-        self._state = self._opus.opus_decoder_create(MEDIA_RATE_HZ, 1, ctypes.byref(error))
+        self._state: int | None = self._opus.opus_decoder_create(MEDIA_RATE_HZ, 1, ctypes.byref(error))
         if not self._state:
             raise BackendUnavailable(f"libopus has no decoder: {self._message(error.value)}")
 
     def __del__(self) -> None:
         if getattr(self, "_state", None):
-            self._opus.opus_decoder_destroy(self._state)
-            self._state = None
+            self.close()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can decode."""
+        return self._state is not None
+
+    def close(self) -> None:
+        """Give its memory back; may be called again."""
+        state, self._state = self._state, None
+        if state:
+            self._opus.opus_decoder_destroy(state)
 
     def decode(self, packet: bytes) -> PCM:
         """Decode a packet.
@@ -100,7 +110,7 @@ class OpusDecoder:
             int16 [T], T as the packet says.
 
         Raises:
-            MediaError: the packet is damaged.
+            MediaError: the packet is damaged, or the decoder is closed.
         """
         return self._decode(packet, PACKET_MAX_SAMPLES, fec=False)
 
@@ -125,6 +135,8 @@ class OpusDecoder:
         return self._decode(following, samples, fec=True)
 
     def _decode(self, packet: bytes | None, samples: int, *, fec: bool) -> PCM:
+        if self._state is None:
+            raise MediaError("the decoder is closed")
         if packet is not None and not 0 < len(packet) <= PACKET_MAX_BYTES:
             raise MediaError(f"an Opus packet has 1 to {PACKET_MAX_BYTES} bytes, got {len(packet)}")
         pcm = np.empty(samples, np.int16)

@@ -281,9 +281,19 @@ class AudioRendition(_FanOut):
                 made.encoded_ns = self._now_ns()
                 return made
 
-            frame = await _finished(self._pool, work)
+            try:
+                frame = await _finished(self._pool, work)
+            finally:
+                if self._closed:
+                    self._encoder.close()
             self._deliver(frame, began_ns)
             return frame
+
+    def close(self) -> None:
+        """End every queue, and the encoder as soon as it has done what it is at; later pushes do nothing."""
+        super().close()
+        if not self._turn.locked():
+            self._encoder.close()
 
     def stats(self) -> RenditionStats:
         """Return the counters now."""

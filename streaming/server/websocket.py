@@ -50,6 +50,9 @@ class Decoder(Protocol):
     def decode(self, packet: bytes) -> PCM:
         """Return int16 [T] at 48 kHz."""
 
+    def close(self) -> None:
+        """Give its memory back."""
+
 
 class _EndError(Exception):
     """The connection is over; `code` and `why` go into the close frame."""
@@ -161,6 +164,9 @@ class _Connection:
             await self._serve()
         except* _EndError as group:
             code, why = _first(group).code, _first(group).why
+        finally:
+            if self._opus is not None:
+                self._opus.close()
         self._server.metrics.events_dropped(self._outbox.dropped)
         if not self._socket.closed:
             if code is not Close.GOING_AWAY:

@@ -1,6 +1,7 @@
 """Real x264 and Opus: what comes out is what was asked for, decoded again."""
 
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -22,6 +23,7 @@ from streaming.types import PCM
 
 BT709 = Colour("bt709", full_range=False)
 WIDTH, HEIGHT = 256, 144
+THREADS = Path("/proc/self/task")
 NOISE = np.random.default_rng(3).integers(0, 255, (HEIGHT // 2, WIDTH * 2), dtype=np.uint8).repeat(2, 0)
 
 
@@ -213,3 +215,16 @@ def test_levels(samples: PCM, level: int) -> None:
 def test_sound_of_another_length_is_refused() -> None:
     with pytest.raises(ValueError, match="960"):
         AudioEncoder().encode(np.zeros(480, np.int16), 0)
+
+
+@pytest.mark.skipif(not THREADS.exists(), reason="needs Linux's /proc")
+def test_closing_ends_an_encoders_threads() -> None:
+    before = len(list(THREADS.iterdir()))
+    video, sound = VideoEncoder(), AudioEncoder()
+    video.encode(picture(0), BT709, 0, target_bps=1_000_000, keyframe=True)
+    sound.encode(np.zeros(960, np.int16), 0)
+    for encoder in (video, sound, sound):
+        encoder.close()
+    assert len(list(THREADS.iterdir())) == before
+    with pytest.raises(BackendError, match="closed"):
+        sound.encode(np.zeros(960, np.int16), 0)

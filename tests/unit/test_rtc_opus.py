@@ -96,6 +96,15 @@ def test_any_bytes_decode_or_are_a_media_error(data: bytes) -> None:
     assert 0 < len(samples) <= opus.PACKET_MAX_SAMPLES
 
 
+def test_a_decoder_that_is_closed_says_so() -> None:
+    decoder = OpusDecoder()
+    decoder.close()
+    decoder.close()
+    assert not decoder.is_open
+    with pytest.raises(MediaError, match="closed"):
+        decoder.conceal(960)
+
+
 def test_without_the_library_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     opus.library.cache_clear()
     monkeypatch.setattr(opus, "_candidates", lambda: ["/nowhere/libopus.so"])

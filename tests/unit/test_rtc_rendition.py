@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from engine.errors import BackendError
 from engine.image.yuv import I420, Colour
 from streaming.rtc.encoder import EncodedFrame
 from streaming.rtc.rate_control import RateOptions
@@ -261,5 +262,26 @@ def test_sound_goes_to_all_in_the_order_of_the_calls() -> None:
                 assert [frame.position + 312 for frame in got] == [i * 960 for i in range(20)]
             assert audio.stats().frames == 20
             audio.close()
+
+    asyncio.run(work())
+
+
+def test_closing_sound_lets_the_encoder_go_that_is_at_work() -> None:
+    async def work() -> None:
+        with audio_pool() as pool:
+            idle, busy = AudioRendition(pool), AudioRendition(pool)
+            viewer = busy.subscribe()
+            held = threading.Event()
+            pool.submit(held.wait)
+            pushing = asyncio.ensure_future(busy.push(SILENCE, 0))
+            await asyncio.sleep(0)
+            for audio in (idle, busy):
+                audio.close()
+            held.set()
+            await pushing
+            assert await take(viewer) == []
+            for audio in (idle, busy):
+                with pytest.raises(BackendError, match="closed"):
+                    audio._encoder.encode(SILENCE, 960)
 
     asyncio.run(work())
