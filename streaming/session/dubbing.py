@@ -14,9 +14,49 @@ from streaming.worker.slots import SlotRing
 from streaming.worker.wire import Rung
 
 RETRY_S = (0.0, 1.0, 2.0, 5.0)
-SHORT_LIFE_S = 30.0  # a worker that dies so young may have a device that fails every time
+HEALTHY_S = 2.0  # between a worker's first drawn picture and its last
+LONG_LIFE_S = 30.0  # of a worker, whether it was asked to draw or not
 
 log = logging.getLogger(__name__)
+
+
+class Patience:
+    """How long to wait before the next worker is opened.
+
+    A worker that drew for a while was healthy: its death is no reason to wait. A device or an actor may fail
+    every time, when it is opened or soon after that; each such failure in a row makes the next wait longer.
+
+    Args:
+        clock_s: monotonic.
+    """
+
+    def __init__(self, clock_s: Callable[[], float]) -> None:
+        self._clock_s = clock_s
+        self._failures = 0  # in a row
+        self._up_s: float | None = None
+        self._drawn_s: tuple[float, float] | None = None  # first and last picture of the present worker
+
+    def up(self) -> None:
+        """A worker is ready."""
+        self._up_s, self._drawn_s = self._clock_s(), None
+
+    def drawn(self) -> None:
+        """It drew a picture."""
+        now_s = self._clock_s()
+        self._drawn_s = (self._drawn_s[0] if self._drawn_s else now_s, now_s)
+
+    def failed(self) -> float:
+        """It died, or none came up; seconds to wait now."""
+        if self._was_healthy():
+            self._failures = 0
+        wait_s = RETRY_S[min(self._failures, len(RETRY_S) - 1)]
+        self._failures += 1
+        self._up_s = self._drawn_s = None
+        return wait_s
+
+    def _was_healthy(self) -> bool:
+        drew = self._drawn_s is not None and self._drawn_s[1] - self._drawn_s[0] >= HEALTHY_S
+        return drew or (self._up_s is not None and self._clock_s() - self._up_s >= LONG_LIFE_S)
 
 
 class Dubbing:
@@ -45,7 +85,7 @@ class Dubbing:
         self._link: WorkerLink | None = None
         self._opening: asyncio.Task[None] | None = None
         self._rung: Rung = "full"
-        self._up_s, self._short_lives = 0.0, 0  # when a worker last came up; deaths soon after that, in a row
+        self._patience = Patience(asyncio.get_running_loop().time)
 
     @property
     def name(self) -> str | None:
@@ -104,18 +144,18 @@ class Dubbing:
 
     async def _open_anew(self, opening: asyncio.Task[None] | None, link: WorkerLink | None) -> None:
         await _ended(opening, link)
-        await self._open_until_up()
+        await self._open_until_up(0.0)
 
     async def _open(self) -> None:
-        link = await self._pool.start(self._options, self._slots, on_done=self._on_done, on_death=self._died)
-        self._link, self._up_s = link, asyncio.get_running_loop().time()
+        link = await self._pool.start(self._options, self._slots, on_done=self._answered, on_death=self._died)
+        self._link = link
+        self._patience.up()
         link.set_rung(self._rung)
         self._on_up(link.name)
 
-    async def _open_until_up(self, tries: int = 0) -> None:
+    async def _open_until_up(self, wait_s: float) -> None:
         while self._link is None:
-            await asyncio.sleep(RETRY_S[min(tries, len(RETRY_S) - 1)])
-            tries += 1
+            await asyncio.sleep(wait_s)
             try:
                 await self._open()
             except InputError as error:
@@ -123,15 +163,18 @@ class Dubbing:
                 return
             except LivedubError as error:
                 log.warning("no worker came up: %s", error)
+                wait_s = self._patience.failed()
+
+    def _answered(self, done: FrameDone) -> None:
+        if done.level > 0:
+            self._patience.drawn()
+        self._on_done(done)
 
     def _died(self, error: WorkerError) -> None:
         log.warning("%s", error)
         self._link = None
         self._on_down(str(error))
-        if asyncio.get_running_loop().time() - self._up_s > SHORT_LIFE_S:
-            self._short_lives = 0
-        self._opening = asyncio.create_task(self._open_until_up(self._short_lives))
-        self._short_lives += 1
+        self._opening = asyncio.create_task(self._open_until_up(self._patience.failed()))
 
 
 async def _ended(opening: asyncio.Task[None] | None, link: WorkerLink | None) -> None:
