@@ -2,6 +2,7 @@
 
 import os
 import secrets
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -59,9 +60,17 @@ class VideoWriter:
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], video: VideoInfo, *, audio: DubAudio | None, crf: int, preset: str
+        self,
+        path: str | os.PathLike[str],
+        video: VideoInfo,
+        *,
+        audio: DubAudio | None,
+        crf: int,
+        preset: str,
+        comment: str,
+        seal: Callable[[Path], None] | None,
     ) -> None:
-        self._path = Path(path)
+        self._path, self._comment, self._seal = Path(path), comment, seal
         self._kind = _container_for(self._path)
         if self._kind.name == "webm" and video.sample_aspect_ratio != 1:
             # VP9 does not carry it, and PyAV cannot hand it to the container.
@@ -76,7 +85,9 @@ class VideoWriter:
     def __enter__(self) -> Self:
         try:
             _create(self._partial, self._path)
-            self._sink = _Sink(self._partial, self._kind, self._video, self._audio, self._crf, self._preset)
+            self._sink = _Sink(
+                self._partial, self._kind, self._video, self._audio, self._crf, self._preset, self._comment
+            )
         except BaseException as error:
             self._discard()
             _raise_as_output_error(self._path, error)
@@ -91,6 +102,8 @@ class VideoWriter:
             return
         try:
             self._open_sink().finish()
+            if self._seal is not None:
+                self._seal(self._partial)
             _publish(self._partial, self._path)
         except BaseException as failure:
             self._discard()
@@ -130,6 +143,8 @@ def open_writer(
     audio: DubAudio | None,
     crf: int = 18,
     preset: str = "veryfast",
+    comment: str = "",
+    seal: Callable[[Path], None] | None = None,
 ) -> VideoWriter:
     """Prepare a video file; use the result in a `with`.
 
@@ -139,18 +154,27 @@ def open_writer(
         audio: the sound, None for a silent file.
         crf: constant quality, 0 (best) to 51; of VP9 to 63.
         preset: x264's name for speed against size; without meaning for .webm.
+        comment: the container's tag of that name, "" for none.
+        seal: given the finished file before it takes its name; it may exchange it, or raise.
 
     Raises:
         OutputError: the name's ending is none of those; from the `with` also: the file cannot be written.
     """
-    return VideoWriter(path, video, audio=audio, crf=crf, preset=preset)
+    return VideoWriter(path, video, audio=audio, crf=crf, preset=preset, comment=comment, seal=seal)
 
 
 class _Sink:
     """The open container with its two encoders."""
 
     def __init__(
-        self, path: Path, kind: _Container, video: VideoInfo, audio: DubAudio | None, crf: int, preset: str
+        self,
+        path: Path,
+        kind: _Container,
+        video: VideoInfo,
+        audio: DubAudio | None,
+        crf: int,
+        preset: str,
+        comment: str,
     ) -> None:
         self._info = video
         self._pending: AvFrame | None = None
@@ -162,6 +186,8 @@ class _Sink:
         self._container = av.open("file:" + os.path.abspath(path), "w", format=kind.name, options=options)
         self._video = _video_stream(self._container, kind, video, crf, preset)
         self._audio = None if audio is None else _AudioTrack(self._container, kind, audio)
+        if comment:
+            self._container.metadata["comment"] = comment
         self._container.start_encoding()
 
     def write(self, frame: VideoFrame) -> None:

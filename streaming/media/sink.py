@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from importlib.metadata import version
 from pathlib import Path
 from typing import IO
 
@@ -27,6 +28,7 @@ from av.stream import Stream
 
 import streaming
 from engine.errors import LivedubError, OutputError
+from engine.provenance import NAME, comment
 from streaming.media.rtmp import LIVE
 from streaming.types import MEDIA_RATE_HZ, PCM
 
@@ -176,6 +178,7 @@ class Sink:
             raise OutputError(f"{_shown(self._target)}: the session ended before its first picture")
         data, zero, _ = first
         with av.open(place, "w", format=self._format) as container:
+            container.metadata["comment"] = comment(version(NAME))
             with av.open(io.BytesIO(data), format="h264") as template:
                 video: Stream = container.add_stream_from_template(template.streams.video[0])
             video.time_base = _TIME_BASE

@@ -228,6 +228,15 @@ def test_the_index_stands_at_the_front(tmp_path: Path) -> None:
     assert data.index(b"moov") < data.index(b"mdat")
 
 
+@pytest.mark.parametrize("name", ["out.mp4", "out.mov", "out.mkv", "out.webm"])
+def test_a_comment_is_kept_by_every_container(name: str, tmp_path: Path) -> None:
+    with open_writer(tmp_path / name, video_info(), audio=None, comment="synthetic: so") as writer:
+        writer.write(VideoFrame(pattern(64, 48, 0), 0))
+    with av.open(str(tmp_path / name)) as container:
+        said = {key.lower(): text for key, text in container.metadata.items()}
+    assert said["comment"] == "synthetic: so"
+
+
 def test_a_frame_may_be_reused_after_writing(tmp_path: Path) -> None:
     image = I420.blank(64, 48)
     with open_writer(tmp_path / "out.mp4", video_info(), audio=None, crf=1) as writer:

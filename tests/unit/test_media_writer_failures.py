@@ -3,7 +3,7 @@ import resource
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -45,6 +45,21 @@ def test_an_exception_leaves_nothing(
     with pytest.raises(error):
         broken_off()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_seals_a_film_sees_it_whole_and_may_refuse_it(tmp_path: Path) -> None:
+    seen = []
+
+    def seal(path: Path) -> None:
+        seen.append(probe(path).has_video)
+        if len(seen) > 1:
+            raise OutputError("no")
+
+    for name in ("kept.mp4", "refused.mp4"):
+        with suppress(OutputError), open_writer(tmp_path / name, INFO, audio=None, seal=seal) as writer:
+            writer.write(VideoFrame(pattern(64, 48, 0), 0))
+    assert seen == [True, True]
+    assert [path.name for path in tmp_path.iterdir()] == ["kept.mp4"]
 
 
 def test_an_older_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:

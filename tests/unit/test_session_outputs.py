@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
@@ -91,6 +92,10 @@ def test_a_file_is_whole_once_its_output_is_ended(tmp_path: Path, name: str) -> 
     with open_video(tmp_path / name) as reader:
         assert sum(1 for _ in reader) == FRAMES
     assert abs(read_dub_audio(tmp_path / name).duration_s - FRAMES / 25) < 0.06
+    if not name.endswith(".ts"):  # has no place for it
+        with av.open(str(tmp_path / name)) as container:
+            said = {key.lower(): text for key, text in container.metadata.items()}
+        assert said["comment"].startswith("synthetic: ")
 
 
 def test_two_outputs_never_write_the_same_file(tmp_path: Path) -> None:
