@@ -27,6 +27,7 @@ from clients.options import (
     Device,
     Face,
     Json,
+    MarkOption,
     Verbose,
     check_choice,
     check_device,
@@ -162,6 +163,13 @@ def dub(
     override_consent: Annotated[
         bool, typer.Option("--override-consent", help="Dub without a valid consent; this is logged.")
     ] = False,
+    mark: MarkOption = None,
+    sign_certificate: Annotated[
+        Path | None, typer.Option(metavar="FILE.pem", help="Signs the C2PA manifest; else one made here.")
+    ] = None,
+    sign_key: Annotated[
+        Path | None, typer.Option(metavar="FILE.pem", help="Its key, P-256, PKCS #8.")
+    ] = None,
     json: Json = None,
     verbose: Verbose = False,
 ) -> None:
@@ -189,6 +197,9 @@ def dub(
         face=face,
         debug_dir=debug_dir,
         override_consent=override_consent,
+        mark=mark or "none",
+        sign_certificate=sign_certificate,
+        sign_key=sign_key,
         **chosen,
     )
     with console_of(ctx).progress() as on_progress:

@@ -11,10 +11,12 @@ import numpy as np
 
 from clients.debug import DebugWriter
 from clients.measure_cpu import confirm
+from clients.sealing import Provenance, Sealing, origin, prepared
 from engine.actor.consent import require_consent
 from engine.actor.pack import ActorPack, read_pack
 from engine.arrays import F32
 from engine.backends import WantedPrecision
+from engine.composite.mark import Mark, stamp
 from engine.dubber import DubbedFrame, Dubber, Silence
 from engine.errors import InputError, MediaError, NoFaceError
 from engine.expression.audio import LOOK_AHEADS_MS
@@ -22,8 +24,11 @@ from engine.face.track import FaceTrack, track_video
 from engine.image.yuv import Colour
 from engine.media import (
     AudioBalance,
+    DubAudio,
     VideoFrame,
+    VideoInfo,
     VideoReader,
+    VideoWriter,
     audio_balance,
     open_video,
     open_writer,
@@ -31,6 +36,7 @@ from engine.media import (
     read_dub_audio,
 )
 from engine.painting import Painter, open_painter
+from engine.provenance import Origin
 from engine.timing import AUDIO_RATE_HZ
 
 Progress = Callable[[str, int, int | None], None]
@@ -50,6 +56,8 @@ class DubOptions:
         face: the n-th face from the left, None the largest and most central.
         debug_dir: where pictures of the steps go, if anywhere.
         override_consent: dub a pack without a valid consent record; logged.
+        mark: what every frame says of itself in a corner, "none" or "visible".
+        sign_certificate, sign_key: PEM files of who signs the C2PA manifest; None: a certificate made here.
     """
 
     look_ahead_ms: int = LOOK_AHEADS_MS[-1]
@@ -60,6 +68,9 @@ class DubOptions:
     face: int | None = None
     debug_dir: Path | None = None
     override_consent: bool = False
+    mark: Mark = "none"
+    sign_certificate: Path | None = None
+    sign_key: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +82,8 @@ class DubReport:
         wall_s: of everything; track_s: of tracking before it; render_fps: frames per second after tracking.
         stage_ms: mean wall time per frame of each stage.
         renderer: backend and precision.
+        provenance: what the file says of its making: a signed manifest, or a comment.
+        mark: what its frames say.
         leftover_audio_s: of the dub that the video was too short for; missing_audio_s: filled with silence.
         messages: what the user should know, one sentence each.
     """
@@ -83,6 +96,8 @@ class DubReport:
     render_fps: float
     stage_ms: dict[str, float]
     renderer: str
+    provenance: Provenance
+    mark: Mark
     leftover_audio_s: float
     missing_audio_s: float
     messages: tuple[str, ...]
@@ -116,16 +131,36 @@ def dub(
     _check_paths(video, audio, out)
     pack = read_pack(actor)
     overridden = require_consent(pack, now_iso, override=options.override_consent)
+    sealing = prepared(out, options.sign_certificate, options.sign_key, now_iso)
     confirm(options.backend, options.precision)
     with closing(open_painter(pack, options.backend, precision=options.precision)) as painter:
-        report = _dub(video, audio, out, pack, painter, options, began, on_progress)
-    return report if overridden is None else replace(report, messages=(overridden, *report.messages))
+        writing = _Writing(
+            out,
+            sealing,
+            lambda: origin(video, audio, actor, pack, options.drive, painter.name, now_iso),
+            options.mark,
+        )
+        report = _dub(video, audio, writing, pack, painter, options, began, on_progress)
+    messages = tuple(said for said in (overridden, *report.messages, sealing.message) if said)
+    return replace(report, messages=messages)
+
+
+@dataclass(frozen=True)
+class _Writing:
+    out: Path
+    sealing: Sealing
+    made_from: Callable[[], Origin]
+    mark: Mark
+
+    def open(self, video: VideoInfo, programme: DubAudio) -> VideoWriter:
+        seal = self.sealing.seal(self.out.name, self.made_from())
+        return open_writer(self.out, video, audio=programme, comment=self.sealing.comment, seal=seal)
 
 
 def _dub(
     video: Path,
     audio: Path,
-    out: Path,
+    writing: _Writing,
     pack: ActorPack,
     painter: Painter,
     options: DubOptions,
@@ -143,16 +178,18 @@ def _dub(
         dubber = _dubber(pack, painter, reader.info.colour, options)
         source = _Frames(reader, track, tally)
         debug = DebugWriter(options.debug_dir, painter.model, pack) if options.debug_dir else None
-        with open_writer(out, reader.info, audio=programme) as writer:
+        with writing.open(reader.info, programme) as writer:
             for frame, shown in _dubbed(dubber, source, voice, tally):
                 _count(tally, shown)
                 if debug:
                     debug.write(tally.frames, shown)
                 with _timed(tally, "encode"):
+                    if writing.mark == "visible":
+                        stamp(frame.image)
                     writer.write(frame)
                 on_progress("dub", tally.frames, len(track))
     balance = audio_balance(programme.duration_s, source.end_s)
-    return _report(tally, balance, painter, began, start, track_s)
+    return _report(tally, balance, painter, writing, began, start, track_s)
 
 
 def _check_paths(video: Path, audio: Path, out: Path) -> None:
@@ -238,6 +275,7 @@ def _report(
     tally: _Tally,
     balance: AudioBalance,
     painter: Painter,
+    writing: _Writing,
     began: float,
     start: float,
     track_s: float,
@@ -261,6 +299,8 @@ def _report(
         render_fps=tally.frames / max(now - start, 1e-9),
         stage_ms={stage: 1000 * s / max(tally.frames, 1) for stage, s in tally.seconds.items()},
         renderer=painter.name,
+        provenance=writing.sealing.provenance,
+        mark=writing.mark,
         leftover_audio_s=balance.left_over_s,
         missing_audio_s=balance.missing_s,
         messages=tuple(messages),

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from clients.options import Verbose, check_folder, console_of, needed_packages
+from clients.options import MarkOption, Verbose, check_folder, console_of, needed_packages
 
 
 def serve(
@@ -18,6 +18,7 @@ def serve(
     ] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65_535, help="0 takes a free one.")] = None,
     actors: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the actor packs.")] = None,
+    mark: MarkOption = None,
     verbose: Verbose = False,
 ) -> None:
     """Dub live: video and voice in, dubbed video out over WebRTC."""
@@ -25,7 +26,7 @@ def serve(
     with needed_packages():
         from clients.serve import ServeOptions
         from clients.serve import main as run_serve
-    run_serve(ServeOptions(config, host, port, actors), console_of(ctx).say)
+    run_serve(ServeOptions(config, host, port, actors, mark), console_of(ctx).say)
 
 
 def token(

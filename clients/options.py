@@ -39,6 +39,10 @@ Face = Annotated[
     int | None,
     typer.Option(min=1, help="Which face, 1 is the leftmost; else the largest and most central."),
 ]
+MarkOption = Annotated[
+    Literal["none", "visible"] | None,
+    typer.Option("--mark", help="visible: every picture says AI dub in a corner; else none does."),
+]
 
 
 def now_iso() -> str:

@@ -48,7 +48,7 @@ async def create_session(url: str, actor: str, *, token: str | None = None, **op
         actor: one of those the server has.
         token: with the role "admin", where the server asks for tokens.
         **options: `id`, `look_ahead_ms`, `latency_budget_ms`, `original_delay_ms`, `idle`, `backend`,
-            `precision`.
+            `precision`, `mark`.
 
     Returns:
         `id`, the addresses `whip`, `whep` and `stream`, and a `token` to join with where one is needed.

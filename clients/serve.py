@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from clients.demo import speech
 from clients.measure_cpu import confirm
+from engine.composite.mark import Mark
 from engine.errors import InputError
 from streaming.rtc.peer import PeerOptions
 from streaming.rtc.sdp import OfferLimits
@@ -53,12 +54,14 @@ class ServeOptions:
         config: TOML file; see `streaming.server.config`.
         host, port: where to listen.
         actors: folder of the actor packs.
+        mark: what the pictures of sessions say of themselves.
     """
 
     config: Path | None = None
     host: str | None = None
     port: int | None = None
     actors: Path | None = None
+    mark: Mark | None = None
 
 
 def settled(options: ServeOptions) -> ServerConfig:
@@ -73,6 +76,7 @@ def settled(options: ServeOptions) -> ServerConfig:
         {
             "server": {"host": options.host, "port": options.port},
             "actors": {"folder": options.actors},
+            "sessions": {"mark": options.mark},
             "access": {"secret": secret},
         },
     )

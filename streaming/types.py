@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.composite.mark import Mark
 from engine.image.yuv import I420, Colour
 
 MEDIA_RATE_HZ = 48_000
@@ -43,6 +44,7 @@ class SessionOptions:
         idle: what shows while no dub has arrived.
         backend, precision: of the renderer; None and "auto" choose.
         override_consent: dub a pack without a valid consent record; logged.
+        mark: "visible": every picture that leaves says in a corner that it is a dub.
     """
 
     actor: Path
@@ -55,6 +57,7 @@ class SessionOptions:
     backend: str | None = None
     precision: str = "auto"
     override_consent: bool = False
+    mark: Mark = "none"
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,7 @@
     [server]    host, port, tls_certificate, tls_key, hosts, origins
     [access]    secret or secret_file, audience, token_s
     [sessions]  most, measure, idle_s, longest_s, look_ahead_ms, latency_budget_ms, original_delay_ms, idle,
-                backend, precision, override_consent
+                backend, precision, override_consent, mark
     [actors]    folder, enrol, upload_bytes
     [limits]    requests_per_s, offers_per_s, per_address
     [ice]       servers, addresses, private
@@ -24,6 +24,7 @@ import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import asdict
 
+from engine.composite.mark import Mark
 from engine.errors import InputError
 from streaming.types import IdlePolicy, SessionOptions
 
@@ -85,7 +86,8 @@ class Sessions(Struct, frozen=True, forbid_unknown_fields=True):
         idle_s: a session with nobody connected ends after so long.
         longest_s: any session ends after so long.
         override_consent: dub packs without a valid consent record; logged.
-        look_ahead_ms, latency_budget_ms, original_delay_ms, idle, backend, precision: see `SessionOptions`.
+        look_ahead_ms, latency_budget_ms, original_delay_ms, idle, backend, precision, mark: see
+            `SessionOptions`.
     """
 
     most: Count = 16
@@ -99,6 +101,7 @@ class Sessions(Struct, frozen=True, forbid_unknown_fields=True):
     backend: str | None = SessionOptions.backend
     precision: str = SessionOptions.precision
     override_consent: bool = SessionOptions.override_consent
+    mark: Mark = SessionOptions.mark
 
     def options(self, actor: Path) -> SessionOptions:
         """The options of a session that asks for nothing else."""

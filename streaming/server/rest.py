@@ -10,6 +10,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta, Struct
 
+from engine.composite.mark import Mark
 from engine.errors import AccessError, CapacityError, InputError
 from streaming.server.auth import ANY_SESSION, ROLES, Role
 from streaming.server.context import (
@@ -46,6 +47,7 @@ class NewSession(Struct, frozen=True, forbid_unknown_fields=True):
     idle: IdlePolicy | None = None
     backend: str | None = None
     precision: str | None = None
+    mark: Mark | None = None
 
 
 class NewToken(Struct, frozen=True, forbid_unknown_fields=True):
@@ -235,6 +237,7 @@ def _shown(session: SessionLike) -> dict[str, Any]:
         "original_delay_ms": options.original_delay_ms,
         "idle": options.idle,
         "voice": options.voice,
+        "mark": options.mark,
         "programme": _programme_name(options.programme),
         "peers": session.peers,
         "whip": f"/whip/{name}",

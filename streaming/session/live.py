@@ -81,7 +81,7 @@ class LiveSession:
             on_up=self._worker_up,
             on_down=self._worker_down,
         )
-        self._output = Output(resources, self._encoder_missed, now_ns)
+        self._output = Output(resources, self._encoder_missed, now_ns, mark=options.mark)
         self._connections = Connections(resources.offers, resources.peers, self._connections_changed)
         self._watchers = Watchers()
         self._outputs = Outputs(self._output.video, self._output.audio, resources, self._watchers.tell)
@@ -143,6 +143,10 @@ class LiveSession:
             OfferError: it cannot be accepted.
         """
         return await self._connections.view(sdp, self._output.video, self._output.audio)
+
+    async def trickle(self, resource: str, fragment: str) -> bool:
+        """Give a connection more of its peer's candidates; False if it is not there, raises as `view`."""
+        return await self._connections.trickle(resource, fragment)
 
     async def end(self, resource: str) -> bool:
         """Close a connection; False if it is not there (any more)."""

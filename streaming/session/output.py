@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
+from engine.composite.mark import Mark, stamp
 from streaming.core.actions import LeaveSound, LeaveVideo
 from streaming.core.latency import FrameTimes, LatencyLog, frame_times
 from streaming.rtc.encoder import EncodedFrame
@@ -41,6 +42,7 @@ class Output:
     Args:
         resources: encoders' threads, and who counts.
         on_missed: called when a picture could not be encoded in time.
+        mark: what every picture says of itself.
         now_ns: the monotonic clock.
 
     Attributes:
@@ -53,12 +55,14 @@ class Output:
         resources: Resources,
         on_missed: Callable[[], None],
         now_ns: Callable[[], int] = time.monotonic_ns,
+        *,
+        mark: Mark = "none",
     ) -> None:
         self.video = VideoRendition(resources.video_pool, on_first_packet=self._left, now_ns=now_ns)
         self.audio = AudioRendition(resources.audio_pool, now_ns=now_ns)
         self.latency = LatencyLog()
         self._reporter: Reporter = resources.reporter
-        self._on_missed, self._now_ns = on_missed, now_ns
+        self._on_missed, self._now_ns, self._mark = on_missed, now_ns, mark
         self._tasks: set[asyncio.Task[None]] = set()
         self._passages: OrderedDict[int, Passage] = OrderedDict()  # by position
 
@@ -91,6 +95,8 @@ class Output:
             if len(self._passages) > REMEMBERED:
                 self._passages.popitem(last=False)
             image = pictures.picture(leave.ref, dubbed=leave.dubbed)
+            if self._mark == "visible":
+                stamp(image)
             made = await self.video.push(image, pictures.colour(leave.ref), leave.position)
         finally:
             pictures.let_go(leave.ref)

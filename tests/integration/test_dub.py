@@ -1,6 +1,8 @@
 """The whole job on a real face: adapt, dub, and what the result must and must not change."""
 
 from fractions import Fraction
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -91,16 +93,34 @@ def test_self_reenactment_is_near_the_source(portrait: Path, actor: Path, tmp_pa
 def test_size_times_colour_and_sound_are_kept(portrait: Path, actor: Path, tmp_path: Path) -> None:
     video = with_uneven_times(portrait, tmp_path / "uneven.mp4")
     out, voice = tmp_path / "out.mov", portrait_sound(tmp_path, 1.0)
-    report = run(video, voice, out, actor, look_ahead_ms=120)
+    report = run(video, voice, out, actor, look_ahead_ms=120, mark="visible")
     before, after = probe(video), probe(out)
     assert before.video is not None
     assert after.video is not None
     assert (after.video.width, after.video.height) == (before.video.width, before.video.height)
     assert (after.video.colour, after.video.codec) == (before.video.colour, "h264")
     assert pts_of(out) == pts_of(video)
+    assert (report.provenance, report.mark) == (signed_as(out), "visible")
+    with open_video(out) as ours, open_video(video) as theirs:
+        label = abs(next(ours).image.y[:40, :80].astype(int) - next(theirs).image.y[:40, :80])
+    assert label.max() > 60
     assert report.missing_audio_s > 0.5
     assert any("silent" in message for message in report.messages)
     assert np.abs(read_audio(out)[: int(0.9 * 16000)]).max() > 0.05
+
+
+def signed_as(path: Path) -> str:
+    """What the file says of its making."""
+    if find_spec("c2pa") is None:
+        return "comment"
+    c2pa = import_module("c2pa")
+    with path.open("rb") as file, c2pa.Reader("video/quicktime", file) as reader:
+        assert reader.get_validation_state() == "Valid"
+        claim = reader.get_active_manifest()
+    edited = claim["assertions"][1]["data"]["actions"][1]
+    assert edited["digitalSourceType"].endswith("/compositeWithTrainedAlgorithmicMedia")
+    assert (edited["when"], claim["title"]) == (NOW, path.name)
+    return "C2PA, self-signed"
 
 
 def with_uneven_times(source: Path, path: Path) -> Path:

@@ -77,6 +77,10 @@ def test_version(livedub: Run) -> None:
             ("dub", "a", "b", "-o", "c", "--actor", "d", "--precision", "f8"),
             "is not one of 'auto', 'f32', 'bf16', 'f16', 'int8'; see",
         ),
+        (
+            ("dub", "a", "b", "-o", "c", "--actor", "d", "--mark", "loud"),
+            "is not one of 'none', 'visible'; see",
+        ),
     ],
 )
 def test_wrong_use_is_one_line(argv: tuple[str, ...], line: str, livedub: Run) -> None:

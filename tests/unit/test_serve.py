@@ -19,8 +19,9 @@ def test_options_and_environment_go_before_the_file(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("LIVEDUB_SECRET", SECRET)
     path = tmp_path / "livedub.toml"
     path.write_text("[server]\nport = 1\n[actors]\nfolder = 'x'\n[access]\nsecret = 'short'\n")
-    config = settled(ServeOptions(path, port=2, actors=tmp_path))
+    config = settled(ServeOptions(path, port=2, actors=tmp_path, mark="visible"))
     assert (config.server.port, config.actors.folder, config.access.secret) == (2, tmp_path, SECRET)
+    assert config.sessions.options(tmp_path).mark == "visible"
 
 
 def test_tokens_are_made_with_the_servers_secret() -> None:

@@ -13,6 +13,7 @@ from streaming.server.config import (
     read_config,
     read_secret,
 )
+from streaming.types import SessionOptions
 
 SECRET = "s" * 32
 
@@ -39,6 +40,7 @@ def test_the_command_line_goes_before_the_file(tmp_path: Path) -> None:
         [sessions]
         most = 3
         idle = "closed"
+        mark = "visible"
         latency_budget_ms = 250
         [actors]
         folder = "people"
@@ -51,6 +53,7 @@ def test_the_command_line_goes_before_the_file(tmp_path: Path) -> None:
     assert config.actors.folder == tmp_path / "people"
     options = config.sessions.options(Path("ann.actor"))
     assert (options.idle, options.latency_budget_ms, options.look_ahead_ms) == ("closed", 250, 120)
+    assert (options.mark, SessionOptions.mark) == ("visible", "none")
     assert options.actor == Path("ann.actor")
 
 

@@ -49,11 +49,13 @@ def test_a_session_from_its_start_to_its_end(tmp_path: Path) -> None:
             "idle": "closed",
             "latency_budget_ms": 250,
             "look_ahead_ms": 60,
+            "mark": "visible",
         }
         status, made = await ask(server, "POST", "/v1/sessions", asked)
         assert status == 201
         assert (made["id"], made["actor"], made["idle"]) == ("show", "ann", "closed")
         assert (made["whip"], made["whep"], made["stream"]) == ("/whip/show", "/whep/show", "/v1/stream/show")
+        assert (made["mark"], server.made[0].options.mark) == ("visible", "visible")
         assert "token" not in made
         options = server.made[0].options
         assert (options.latency_budget_ms, options.look_ahead_ms, options.original_delay_ms) == (250, 60, 0)
@@ -86,9 +88,10 @@ def test_a_session_from_its_start_to_its_end(tmp_path: Path) -> None:
         ({"actor": "ann", "latency_budget_ms": 10**9}, 400, "latency_budget_ms"),
         ({"actor": "ann", "override_consent": True}, 400, "override_consent"),
         ({"actor": "ann", "idle": "dance"}, 400, "idle"),
+        ({"actor": "ann", "mark": "loud"}, 400, "mark"),
         ({"actor": "ann" + " " * MAX_JSON_BYTES}, 413, "larger"),
     ],
-    ids=range(11),
+    ids=range(12),
 )
 def test_what_cannot_be_a_session_is_refused(content: Any, status: int, about: str, tmp_path: Path) -> None:
     async def scenario(server: Running) -> None:
