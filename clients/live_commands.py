@@ -40,10 +40,13 @@ def token(
     ] = None,
     session: Annotated[str | None, typer.Option(help="The only session it is for; else any.")] = None,
     minutes: Annotated[float, typer.Option(min=0.1, max=1440, help="How long it holds.")] = 5,
+    once: Annotated[
+        bool, typer.Option("--once", help="It begins one connection of each kind, within 5 minutes.")
+    ] = False,
     verbose: Verbose = False,
 ) -> None:
     """Make a token for somebody who may use a server of yours."""
     with needed_packages():
         from clients.serve import ServeOptions, mint, settled
-    made = mint(settled(ServeOptions(config)), role or ["admin"], session, minutes)
+    made = mint(settled(ServeOptions(config)), role or ["admin"], session, minutes, once=once)
     console_of(ctx).result(made)

@@ -209,11 +209,14 @@ class EspeakSpeech:
         return whole.astype(np.int16), spoken.rate_hz
 
 
-def mint(config: ServerConfig, roles: list[str], session: str | None, minutes: float) -> str:
-    """A token for somebody.
+def mint(
+    config: ServerConfig, roles: list[str], session: str | None, minutes: float, *, once: bool = False
+) -> str:
+    """A token for somebody; see `Gate.mint`.
 
     Raises:
-        InputError: the server has no secret, or there is no such role.
+        InputError: the server has no secret.
+        AccessError: there is no such role, or not for one connection.
     """
     secret = read_secret(config.access)
     if secret is None:
@@ -221,7 +224,7 @@ def mint(config: ServerConfig, roles: list[str], session: str | None, minutes: f
             f"there is no token secret: set access.secret_file in the configuration, or {SECRET_VARIABLE}"
         )
     gate = Gate(secret, config.access.audience)
-    return gate.mint(roles, session or ANY_SESSION, 60 * minutes)[0]
+    return gate.mint(roles, session or ANY_SESSION, 60 * minutes, once=once)[0]
 
 
 async def _serve(config: ServerConfig, say: Say) -> None:

@@ -86,14 +86,12 @@ async def _watch(request: web.Request) -> web.Response:
     await _may_watch(request, grant)
     response = web.Response(status=204)
     if not server.gate.is_open:
-        token, expires_s = server.gate.mint(["view"], grant.session, server.config.access.token_s)
+        token, expires_s = server.gate.to_watch(grant, server.config.access.token_s)
         response.set_cookie(
             WATCH_COOKIE,
             token,
             path=request.rel_url.raw_path.removesuffix("/watch"),
-            expires=format_datetime(
-                datetime.fromtimestamp(min(expires_s, grant.expires_s), UTC), usegmt=True
-            ),
+            expires=format_datetime(datetime.fromtimestamp(expires_s, UTC), usegmt=True),
             httponly=True,
             samesite="Strict",
             secure=request.secure,

@@ -14,6 +14,7 @@ from engine.composite.mark import Mark
 from engine.errors import AccessError, CapacityError, InputError
 from streaming.server.auth import ANY_SESSION, ROLES, Role
 from streaming.server.context import (
+    ForbiddenError,
     Server,
     address_of,
     json_response,
@@ -55,6 +56,7 @@ class NewToken(Struct, frozen=True, forbid_unknown_fields=True):
 
     roles: tuple[Role, ...] = ("publish", "view", "control")
     ttl_s: Annotated[int, Meta(ge=1, le=24 * 3600)] | None = None
+    once: bool = False
 
 
 class ClientStats(Struct, frozen=True):
@@ -137,6 +139,8 @@ async def _token(request: web.Request) -> web.Response:
     grant = require(request, "view", name)
     asked = await read_json(request, NewToken)
     server.sessions.get(name)
+    if grant.once:
+        raise ForbiddenError("a token for one connection makes no other tokens")
     if not all(grant.allows(role, name) for role in asked.roles) or (
         "admin" in asked.roles and grant.session != ANY_SESSION
     ):
@@ -144,7 +148,7 @@ async def _token(request: web.Request) -> web.Response:
     life_s = float(asked.ttl_s or server.config.access.token_s)
     if "admin" not in grant.roles:
         life_s = min(life_s, server.config.access.token_s)
-    token, expires_s = server.gate.mint(set(asked.roles) & ROLES, name, life_s)
+    token, expires_s = server.gate.mint(set(asked.roles) & ROLES, name, life_s, once=asked.once)
     return json_response({"token": token, "expires_s": expires_s}, 201)
 
 

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
@@ -15,7 +16,7 @@ from typing import Protocol
 import numpy as np
 from aiohttp import WSMsgType, web
 
-from engine.errors import AccessError, InputError, LivedubError, ProtocolError
+from engine.errors import AccessError, CapacityError, InputError, LivedubError, ProtocolError
 from streaming.server import messages
 from streaming.server.auth import Grant, Role, bearer
 from streaming.server.context import ForbiddenError, Server, address_of, server_of
@@ -107,7 +108,8 @@ async def _handle(request: web.Request, limits: StreamLimits) -> web.StreamRespo
     server.sockets.take(address)
     try:
         with server.sessions.hold(name) as session:
-            await socket.prepare(request)
+            with nullcontext() if grant is None else server.gate.joining(grant, "stream"):
+                await socket.prepare(request)
             await _Connection(server, session, socket, limits).run(grant)
     finally:
         server.sockets.give_back(address)
@@ -204,9 +206,13 @@ class _Connection:
         message = self._decoded(frame.data)
         token = message.token if isinstance(message, messages.Hello) else None
         try:
-            return _checked(self._server, token, self._session.id)
+            grant = _checked(self._server, token, self._session.id)
+            with self._server.gate.joining(grant, "stream"):
+                return grant
         except AccessError as error:
             raise _EndError(Close.POLICY, str(error)) from None
+        except CapacityError as error:
+            raise _EndError(Close.SLOW, str(error)) from None
 
     async def _read(self) -> None:
         async for frame in self._socket:

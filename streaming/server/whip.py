@@ -17,7 +17,6 @@ from typing import Literal
 from aiohttp import web
 
 from engine.errors import OfferError
-from streaming.server.auth import Role
 from streaming.server.context import address_of, require, server_of
 from streaming.server.limits import MAX_SDP_BYTES, read_body
 from streaming.server.manager import SessionLike, UnknownSessionError
@@ -41,7 +40,9 @@ class SdpEndpoint:
         accept: what is done with an offer.
     """
 
-    def __init__(self, protocol: Literal["whip", "whep"], role: Role, accept: _Accept) -> None:
+    def __init__(
+        self, protocol: Literal["whip", "whep"], role: Literal["publish", "view"], accept: _Accept
+    ) -> None:
         self._protocol, self._role, self._accept = protocol, role, accept
         self._issued: OrderedDict[tuple[str, str], None] = OrderedDict()
 
@@ -60,14 +61,14 @@ class SdpEndpoint:
 
     async def _post(self, request: web.Request) -> web.Response:
         server, name = server_of(request), request.match_info["session"]
-        require(request, self._role, name)
+        grant = require(request, self._role, name)
         server.offers.check(address_of(request))
         if request.content_type != SDP:
             raise web.HTTPUnsupportedMediaType(reason=f"an offer is {SDP}", headers={"Accept-Post": SDP})
         if not _accepts_sdp(request.headers.getall("Accept", [])):
             raise web.HTTPNotAcceptable(reason=f"the answer is {SDP}")
         offer = _text(await read_body(request, MAX_SDP_BYTES))
-        with server.sessions.hold(name) as session:
+        with server.sessions.hold(name) as session, server.gate.joining(grant, self._role):
             answer = await self._accept(session, offer)
         self._issued[name, answer.resource] = None
         if len(self._issued) > MAX_ISSUED:

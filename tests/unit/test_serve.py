@@ -60,7 +60,15 @@ def test_a_token_is_alone_on_stdout(
     monkeypatch.setenv("LIVEDUB_SECRET", SECRET)
     outcome = invoke(capfd, "token", "--role", "view", "--role", "control", "--session", "show")
     assert (outcome.status, outcome.err) == (0, "")
-    assert Gate(SECRET.encode(), "livedub").check(outcome.out.strip()).roles == {"view", "control"}
+    gate = Gate(SECRET.encode(), "livedub")
+    grant = gate.check(outcome.out.strip())
+    assert grant.roles == {"view", "control"}
+    assert not grant.once
+    outcome = invoke(capfd, "token", "--once", "--role", "view", "--session", "show", "--minutes", "60")
+    assert (outcome.status, gate.check(outcome.out.strip()).once) == (0, True)
+    outcome = invoke(capfd, "token", "--once")
+    assert (outcome.status, len(outcome.complaints)) == (2, 1)
+    assert "cannot give the role admin" in outcome.complaints[0]
 
 
 def test_the_machine_speaks_for_typed_text() -> None:

@@ -74,6 +74,11 @@ def test_a_page_with_a_token_shows_its_own_session_s_programme_and_no_other(tmp_
         assert (await watch("d.mp4", gate.mint(["view"], "*", 60)[0]))[0] == 404
         assert (await watch("c.mp4", gate.mint(["view"], "another", 60)[0]))[0] == 404
         assert (await watch("c.mp4", "x"))[0] == 401
+        once = gate.mint(["view"], made["id"], 60, once=True)[0]
+        status, cookie = await watch("a%20b.mp4", once)
+        assert status == 204
+        taken = gate.check(cookie.partition(";")[0].partition("=")[2])
+        assert (taken.once, taken.name) == (True, gate.check(once).name)
 
     scene(tmp_path, scenario, ServerConfig(access=Access("s" * 32), programmes=Programmes((folder,))))
 

@@ -248,6 +248,10 @@ def test_tokens_are_handed_on_but_never_grow(tmp_path: Path) -> None:
         assert more["expires_s"] <= grant.expires_s + 5
         for roles, by in ((["control"], view), (["admin"], made["token"]), (["admin"], view)):
             assert (await ask(server, "POST", path, {"roles": roles}, by))[0] == 401
+        status, once = await ask(server, "POST", path, {"roles": ["view"], "once": True}, made["token"])
+        assert (status, gate.check(once["token"]).once) == (201, True)
+        assert (await ask(server, "GET", "/v1/sessions/show", token=once["token"]))[0] == 200
+        assert (await ask(server, "POST", path, {"roles": ["view"]}, once["token"]))[0] == 403
         assert (await ask(server, "POST", path, {"roles": ["root"]}, admin))[0] == 400
         assert (await ask(server, "POST", "/v1/sessions/none/tokens", {}, admin))[0] == 404
 

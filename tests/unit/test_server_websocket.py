@@ -243,6 +243,30 @@ def test_tokens_come_by_header_subprotocol_or_first_message(tmp_path: Path) -> N
     scene(tmp_path, scenario, ServerConfig(access=Access(SECRET)))
 
 
+def test_a_token_for_one_connection_opens_one_stream(tmp_path: Path) -> None:
+    async def scenario(server: Running) -> None:
+        await server.session(name="show")
+        url, mint = server.url + "/v1/stream/show", server.server.gate.mint
+        by_header, by_hello = (mint(["control"], "show", 60, once=True)[0] for _ in range(2))
+        headers = {"Authorization": f"Bearer {by_header}"}
+        async with server.client.get(url, headers=headers) as plain:
+            assert plain.status == 426  # came to nothing
+        async with server.client.ws_connect(url, headers=headers) as socket:
+            assert (await receive(socket))["t"] == "welcome"
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await server.client.ws_connect(url, headers=headers)
+        assert refused.value.status == 401
+        async with server.client.ws_connect(url) as socket:
+            await socket.send_bytes(packed("hello", token=by_hello))
+            assert (await receive(socket))["t"] == "welcome"
+        for used in (by_hello, by_header):
+            async with server.client.ws_connect(url) as socket:
+                await socket.send_bytes(packed("hello", token=used))
+                assert await closing(socket) == 1008
+
+    scene(tmp_path, scenario, ServerConfig(access=Access(SECRET)))
+
+
 def test_who_may_only_watch_cannot_speak(tmp_path: Path) -> None:
     async def scenario(server: Running) -> None:
         session = await server.session(name="show")

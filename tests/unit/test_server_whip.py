@@ -183,6 +183,28 @@ def test_only_the_right_token_opens(tmp_path: Path) -> None:
     scene(tmp_path, scenario, ServerConfig(access=Access(SECRET)))
 
 
+def test_a_token_for_one_connection_makes_one(tmp_path: Path) -> None:
+    async def scenario(server: Running) -> None:
+        await server.session(name="show")
+        made = server.server.gate.mint(["publish", "view"], "show", 60, once=True)[0]
+        once = {"Authorization": f"Bearer {made}"}
+        assert (await offer(server, "/whep/show", once, "hello")).status == 400  # came to nothing
+        answer = await offer(server, "/whep/show", once)
+        assert answer.status == 201
+        again = await offer(server, "/whep/show", once)
+        assert again.status == 401
+        assert "ask for another token" in await again.text()
+        assert again.headers["WWW-Authenticate"].startswith("Bearer")
+        assert (await offer(server, "/whip/show", once)).status == 201
+        assert (await offer(server, "/whip/show", once)).status == 401
+        where = server.url + answer.headers["Location"]
+        async with server.client.delete(where, headers=once) as gone:
+            assert gone.status == 200
+        assert (await offer(server, "/whep/show", once)).status == 401
+
+    scene(tmp_path, scenario, ServerConfig(access=Access(SECRET), limits=Rates(offers_per_s=50)))
+
+
 def test_offers_are_rationed_per_address(tmp_path: Path) -> None:
     config = ServerConfig(limits=Rates(offers_per_s=0.5), sessions=Sessions(most=4))
 
