@@ -12,6 +12,7 @@ Private names are overridden, each with a test that fails when a release of thes
 """
 
 import asyncio
+import ipaddress
 import logging
 import struct
 import time
@@ -72,7 +73,7 @@ class GuardedProtocol(StunProtocol):
         connection = self.receiver
         if not isinstance(connection, GuardedConnection) or not isinstance(data, bytes):
             return
-        plausible = 0 < len(data) <= DATAGRAM_MAX_BYTES
+        plausible = 0 < len(data) <= DATAGRAM_MAX_BYTES and connection.hears(addr[0])
         if not plausible or (data[0] > STUN_FIRST_BYTE_MAX and not connection.knows((addr[0], addr[1]))):
             connection.dropped += 1
             return
@@ -88,6 +89,8 @@ class GuardedConnection(Connection):
 
     Attributes:
         addresses: local addresses to listen on; None is every one of the machine but loopback.
+        beside: listen on one more address of this machine, and hear only this machine on any: some browsers
+            (Firefox) meet nobody on loopback, not even a server beside them.
         heard: counts everything authenticated that the peer sent: checks, media, reports.
         dropped: counts datagrams that were refused.
         round_trip_ns: that the last answered `ping` took, 0 before.
@@ -96,10 +99,16 @@ class GuardedConnection(Connection):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.addresses: tuple[str, ...] | None = None
+        self.beside = False
         self.heard = 0
         self.dropped = 0
         self.round_trip_ns = 0
         self._proven: set[Address] = set()
+        self._own: frozenset[str] | None = None
+
+    def hears(self, host: str) -> bool:
+        """Whether datagrams from `host` are read at all."""
+        return self._own is None or host in self._own
 
     def knows(self, address: Address) -> bool:
         """Whether `address` has shown that it has this agent's password."""
@@ -139,6 +148,10 @@ class GuardedConnection(Connection):
     ) -> list[Candidate]:
         """Listen on the chosen addresses."""
         chosen = addresses if self.addresses is None else list(self.addresses)
+        if self.beside:
+            self._own = frozenset([*chosen, *addresses])
+            usable = [host for host in addresses if not ipaddress.ip_address(host).is_link_local]
+            chosen = chosen + sorted(set(usable) - set(chosen), key=_version)[:1]
         return await super().get_component_candidates(component, chosen, timeout)
 
     async def ping(self) -> bool:
@@ -211,6 +224,10 @@ class GuardedDtls(RTCDtlsTransport):
         self.malformed += 1
         if self.malformed == 1:
             LOG.warning("dropped a malformed packet of a peer", exc_info=error)
+
+
+def _version(host: str) -> int:
+    return ipaddress.ip_address(host).version
 
 
 def install() -> None:

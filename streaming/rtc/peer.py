@@ -5,7 +5,9 @@ raises OfferError, `Watch` tells when the other side falls silent, `close_peer` 
 """
 
 import asyncio
+import ipaddress
 import logging
+import re
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -14,15 +16,19 @@ from typing import Any, Literal
 from aiortc import MediaStreamTrack, RTCConfiguration, RTCIceServer, RTCPeerConnection, RTCSessionDescription
 from aiortc.rtcdtlstransport import RTCDtlsTransport
 from aiortc.rtcrtptransceiver import RTCRtpTransceiver
+from aiortc.sdp import candidate_from_sdp
 
 from engine.errors import OfferError
 from streaming.rtc import guards
+from streaming.rtc.sdp import OfferLimits, check_fragment
 from streaming.types import NS_PER_S
 
 LOG = logging.getLogger(__name__)
 
 PeerState = Literal["waiting", "live", "stalled", "gone"]
 """Not heard of yet; heard of lately; silent for a while; silent for too long, failed, or closed."""
+
+_LOOPBACK_CANDIDATE = re.compile(r"^a=candidate:\S+ 1 udp \d+ (127\.|::1 )", re.IGNORECASE | re.MULTILINE)
 
 MakeReceiver = Callable[[str, RTCDtlsTransport], Any]
 MakeSender = Callable[[MediaStreamTrack | str, RTCDtlsTransport], Any]
@@ -57,6 +63,7 @@ class Peer(RTCPeerConnection):
         options: as opened.
         transports: every DTLS transport ever made, with its ICE transport below.
         shut: whether aiortc's `close` was begun; a second one would wait for ever if the first failed.
+        trickled: candidates that came after the offer.
     """
 
     def __init__(
@@ -66,6 +73,8 @@ class Peer(RTCPeerConnection):
         self.options = options
         self.transports: list[RTCDtlsTransport] = []
         self.shut = False
+        self.trickled = 0
+        self._beside = False
         self._make_sender = make_sender
         self._make_receiver = make_receiver
         self._connecting: set[asyncio.Task[Any]] = set()
@@ -84,11 +93,18 @@ class Peer(RTCPeerConnection):
         agents = [dtls.transport._connection for dtls in self.transports]
         return [agent for agent in agents if isinstance(agent, guards.GuardedConnection)]
 
+    def listen_beside(self) -> None:
+        """Be met by a peer on this machine that cannot use loopback; to be called before connecting."""
+        self._beside = True
+        for agent in self.connections():
+            agent.beside = True
+
     def _RTCPeerConnection__createDtlsTransport(self) -> RTCDtlsTransport:
         dtls: RTCDtlsTransport = super()._RTCPeerConnection__createDtlsTransport()  # type: ignore[misc]
         self.transports.append(dtls)
         for agent in self.connections():
             agent.addresses = self.options.addresses
+            agent.beside = self._beside
         return dtls
 
     def _RTCPeerConnection__createTransceiver(
@@ -186,6 +202,8 @@ async def negotiate(peer: Peer, offer_sdp: str) -> str:
         OfferError: the offer cannot be answered, or not in time; the peer is closed then.
     """
     answer: list[str] = []
+    if _on_loopback(peer.options.addresses) and not _LOOPBACK_CANDIDATE.search(offer_sdp):
+        peer.listen_beside()
 
     async def work() -> None:
         await peer.setRemoteDescription(RTCSessionDescription(sdp=offer_sdp, type="offer"))
@@ -201,6 +219,31 @@ async def negotiate(peer: Peer, offer_sdp: str) -> str:
         return answer[0]
     await close_peer(peer)
     raise OfferError(f"the offer cannot be answered ({type(error).__name__}): is it a complete WebRTC offer?")
+
+
+async def add_candidates(peer: Peer, fragment: str, limits: OfferLimits) -> None:
+    """Take candidates that come after the offer (trickle ICE); what cannot be tried is dropped silently.
+
+    Raises:
+        OfferError: the fragment is malformed, or there are too many by now.
+    """
+    found = check_fragment(fragment, limits)
+    peer.trickled += len(found)
+    if peer.trickled > limits.candidates_max:
+        raise OfferError(f"there may be {limits.candidates_max} candidates after the offer")
+    for section, line in found:
+        if peer.shut:
+            return
+        try:
+            candidate = candidate_from_sdp(line)
+        except guards.MALFORMED:
+            continue
+        candidate.sdpMid = section
+        await peer.addIceCandidate(candidate)
+
+
+def _on_loopback(addresses: tuple[str, ...] | None) -> bool:
+    return bool(addresses) and all(ipaddress.ip_address(host).is_loopback for host in addresses or ())
 
 
 async def close_peer(peer: Peer) -> None:

@@ -16,7 +16,16 @@ from aiortc.rtcrtpparameters import RTCRtcpFeedback, RTCRtpCodecParameters
 from engine.errors import OfferError
 from streaming.rtc.capture_clock import SenderClock
 from streaming.rtc.inlets import AudioInlet, VideoInlet, VideoLimits
-from streaming.rtc.peer import Peer, PeerOptions, PeerState, Watch, close_peer, negotiate, open_peer
+from streaming.rtc.peer import (
+    Peer,
+    PeerOptions,
+    PeerState,
+    Watch,
+    add_candidates,
+    close_peer,
+    negotiate,
+    open_peer,
+)
 from streaming.rtc.receiver import RateLimits, Receiver
 from streaming.rtc.sdp import OfferLimits, check_offer, encourage
 from streaming.types import NS_PER_S, Answer, AudioIn, VideoIn
@@ -78,6 +87,10 @@ class Publisher:
         """Stop receiving and release everything; never raises, may be called again."""
         self.refuse(reason)
         await self.closed.wait()
+
+    async def trickle(self, fragment: str, limits: OfferLimits) -> None:
+        """Take more candidates; raises as `add_candidates`."""
+        await add_candidates(self._peer, fragment, limits)
 
     def refuse(self, reason: str) -> None:
         """Begin to close, because of what the publisher sends; `reason` is a plain sentence."""

@@ -101,11 +101,16 @@ class ReceptionStats:
             ssrc=ssrc,
             fraction_lost=min(255, (missing << 8) // expected) if expected > 0 else 0,
             packets_lost=clamp_packets_lost(self.lost),
-            highest_sequence=self._highest & 0xFFFFFFFF,
+            highest_sequence=(self._highest - _cycles(self._first or 0)) & 0xFFFFFFFF,
             jitter=min(self._jitter_q4 >> 4, 0xFFFFFFFF),
             lsr=last,
             dlsr=min(max(0, delay), 0xFFFFFFFF),
         )
+
+
+def _cycles(number: int) -> int:
+    """What unwrapping added to a stream's first number; reports count from the number on the wire."""
+    return number & ~0xFFFF
 
 
 @dataclass

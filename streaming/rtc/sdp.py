@@ -29,7 +29,8 @@ class OfferLimits:
     Attributes:
         bytes_max: of the whole text, UTF-8.
         media_max: media sections.
-        candidates_max: over all sections, before any is dropped.
+        candidates_max: over all sections, of those that would be tried; others, as Firefox has over TCP and for
+            a second component, cost nothing.
         allow_private: whether candidates may lie in loopback and private networks. Right for a server that
             listens on loopback or in a private network; a public server says no, so that nobody can use its
             connectivity checks to probe what stands behind it.
@@ -58,23 +59,45 @@ def check_offer(text: str, limits: OfferLimits = OfferLimits()) -> str:
     Raises:
         OfferError: it is too large, is no WebRTC offer, or asks for what we lack.
     """
-    size = len(text.encode("utf-8", "replace"))
-    if size > limits.bytes_max:
-        raise OfferError(f"an offer may have {limits.bytes_max} bytes, this one has {size}")
-    lines = [line for line in text.replace("\r\n", "\n").split("\n") if line]
+    lines = _lines(text, limits)
     if not lines or not lines[0].startswith("v=0"):
         raise OfferError("the offer is not SDP: it must begin with v=0")
-    if len(lines) > LINES_MAX or max(map(len, lines)) > LINE_MAX_CHARS:
-        raise OfferError("the offer has too many lines, or one that is too long")
-    if not all(line.isprintable() for line in lines):
-        raise OfferError("the offer has control characters in it")
     _check_media([line for line in lines if line.startswith("m=")], limits)
     _check_keys(lines)
-    candidates = sum(line.startswith(_CANDIDATE) for line in lines)
+    kept = [line for line in lines if _keep(line, limits)]
+    candidates = sum(line.startswith(_CANDIDATE) for line in kept)
     if candidates > limits.candidates_max:
         raise OfferError(f"an offer may have {limits.candidates_max} candidates, this one has {candidates}")
-    kept = [line for line in lines if _keep(line, limits)]
     return "\r\n".join(kept) + "\r\n"
+
+
+def check_fragment(text: str, limits: OfferLimits = OfferLimits()) -> list[tuple[str, str]]:
+    """Return the candidates of a fragment that comes after an offer (RFC 8840) and that may be tried.
+
+    Args:
+        text: of type application/trickle-ice-sdpfrag.
+        limits: what is allowed; `candidates_max` holds for the fragment alone.
+
+    Returns:
+        For each the identification of its media section, and the candidate without `candidate:`.
+
+    Raises:
+        OfferError: it is too large, or has candidates outside of any section.
+    """
+    found, section = [], ""
+    for line in _lines(text, limits):
+        if line.startswith("m="):
+            section = ""
+        elif line.startswith("a=mid:"):
+            section = line[len("a=mid:") :]
+        elif line.startswith(_CANDIDATE):
+            if not section:
+                raise OfferError("a candidate must come after the a=mid of its media section")
+            if _keep(line, limits):
+                found.append((section, line[len(_CANDIDATE) :]))
+    if len(found) > limits.candidates_max:
+        raise OfferError(f"there may be {limits.candidates_max} candidates, here are {len(found)}")
+    return found
 
 
 def encourage(answer: str, start_bps: int) -> str:
@@ -90,6 +113,19 @@ def encourage(answer: str, start_bps: int) -> str:
         for number in _payload_types(lines, kind, name):
             _add_parameters(lines, number, wish)
     return "\r\n".join(lines)
+
+
+def _lines(text: str, limits: OfferLimits) -> list[str]:
+    """The lines that are not empty, of a text that is not too large to look at."""
+    size = len(text.encode("utf-8", "replace"))
+    if size > limits.bytes_max:
+        raise OfferError(f"an offer may have {limits.bytes_max} bytes, this one has {size}")
+    lines = [line for line in text.replace("\r\n", "\n").split("\n") if line]
+    if len(lines) > LINES_MAX or max(map(len, lines), default=0) > LINE_MAX_CHARS:
+        raise OfferError("the offer has too many lines, or one that is too long")
+    if not all(line.isprintable() for line in lines):
+        raise OfferError("the offer has control characters in it")
+    return lines
 
 
 def _payload_types(lines: list[str], kind: str, name: str) -> list[str]:

@@ -15,7 +15,16 @@ from aiortc.rtcrtpparameters import RTCRtpCodecCapability
 
 from engine.errors import OfferError
 from streaming.rtc.media_clock import MediaClock
-from streaming.rtc.peer import Peer, PeerOptions, PeerState, Watch, close_peer, negotiate, open_peer
+from streaming.rtc.peer import (
+    Peer,
+    PeerOptions,
+    PeerState,
+    Watch,
+    add_candidates,
+    close_peer,
+    negotiate,
+    open_peer,
+)
 from streaming.rtc.rendition import AudioRendition, VideoRendition
 from streaming.rtc.sdp import OfferLimits, check_offer
 from streaming.rtc.sender import RtpSender, SenderStats
@@ -70,6 +79,11 @@ class Viewer:
         """Close the connection; may be called again, and by several at once."""
         self._begin_closing("asked")
         await self.closed.wait()
+
+    async def trickle(self, fragment: str, limits: OfferLimits) -> None:
+        """Take more candidates; raises as `add_candidates`."""
+        if self._peer is not None:
+            await add_candidates(self._peer, fragment, limits)
 
     @property
     def state(self) -> PeerState:
@@ -184,7 +198,8 @@ async def answer_viewer(
     checked = check_offer(offer_sdp, limits)
     for kind, (mime, *_) in _CODECS.items():
         if f"\nm={kind} " in checked and f" {mime.partition('/')[2]}/".lower() not in checked.lower():
-            raise OfferError(f"{kind} is sent as {mime}, and the offer has no such codec")
+            name = mime.partition("/")[2].replace("H264", "H.264")
+            raise OfferError(f"the {kind} is sent as {name}, which the offer does not have")
     viewer = Viewer(secrets.token_urlsafe(16), now_ns)
     sdp = await viewer._answer(checked, {"video": video, "audio": audio}, options)
     return viewer, Answer(viewer.resource, sdp, secrets.token_urlsafe(8))

@@ -89,6 +89,9 @@ class SessionLike(Protocol):
     async def view(self, sdp: str) -> Answer:
         """Accept the offer of a viewer; raises as `publish`."""
 
+    async def trickle(self, resource: str, fragment: str) -> bool:
+        """Give a connection more of its peer's candidates; False if it is not there, raises as `view`."""
+
     async def end(self, resource: str) -> bool:
         """Close a connection; False if it is not there (any more)."""
 

@@ -3,8 +3,10 @@
     OPTIONS /whip/{session}              204, Accept-Post
     POST    /whip/{session}              offer -> 201, answer, Location, ETag, Link
     DELETE  /whip/{session}/{resource}   200, also when it is gone already
-    PATCH   /whip/{session}/{resource}   405: no trickle ICE, no ICE restarts; candidates come in the offer
+    PATCH   /whip/{session}/{resource}   204, takes more candidates; 422 for an ICE restart
 
+Candidates may all come in the offer, or by PATCH as they are found, with `If-Match` naming the connection's
+ETag (428 without, 412 if it is another's). Restarts are not spoken: a new offer takes one request, too.
 An offer that cannot be accepted is 400, another kind of body 415, no room 503 with Retry-After.
 """
 
@@ -12,6 +14,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Literal
 
 from aiohttp import web
@@ -23,12 +26,22 @@ from streaming.server.manager import SessionLike, UnknownSessionError
 from streaming.types import Answer
 
 SDP = "application/sdp"
+FRAGMENT = "application/trickle-ice-sdpfrag"
 MAX_ISSUED = 4096
-_RESOURCE_METHODS = "DELETE, OPTIONS"
+_RESOURCE_METHODS = "DELETE, OPTIONS, PATCH"
 _ENDPOINT_METHODS = "OPTIONS, POST"
 _WILDCARDS = {SDP, "application/*", "*/*"}
 _QUALITY_ZERO = re.compile(r";\s*q\s*=\s*0(\.0{0,3})?\s*(;|$)")
+_USER = re.compile(r"^a=ice-ufrag:(\S+)", re.MULTILINE)
 _Accept = Callable[[SessionLike, str], Awaitable[Answer]]
+
+
+@dataclass(frozen=True)
+class _Issued:
+    """What a connection is known by later: its entity-tag, and the client's ICE user names."""
+
+    etag: str
+    users: frozenset[str]
 
 
 class SdpEndpoint:
@@ -44,7 +57,7 @@ class SdpEndpoint:
         self, protocol: Literal["whip", "whep"], role: Literal["publish", "view"], accept: _Accept
     ) -> None:
         self._protocol, self._role, self._accept = protocol, role, accept
-        self._issued: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._issued: OrderedDict[tuple[str, str], _Issued] = OrderedDict()
 
     def routes(self) -> list[web.RouteDef]:
         """What to serve."""
@@ -55,6 +68,7 @@ class SdpEndpoint:
             web.options(endpoint, self._options),
             web.route("*", endpoint, self._not_here),
             web.delete(resource, self._delete),
+            web.patch(resource, self._patch),
             web.options(resource, self._resource_options),
             web.route("*", resource, self._not_on_resource),
         ]
@@ -70,17 +84,15 @@ class SdpEndpoint:
         offer = _text(await read_body(request, MAX_SDP_BYTES))
         with server.sessions.hold(name) as session, server.gate.joining(grant, self._role):
             answer = await self._accept(session, offer)
-        self._issued[name, answer.resource] = None
+        etag = f'"{answer.etag.strip(chr(34))}"'
+        self._issued[name, answer.resource] = _Issued(etag, frozenset(_USER.findall(offer)))
         if len(self._issued) > MAX_ISSUED:
             self._issued.popitem(last=False)
         response = web.Response(
             text=answer.sdp,
             status=201,
             content_type=SDP,
-            headers={
-                "Location": f"/{self._protocol}/{name}/{answer.resource}",
-                "ETag": f'"{answer.etag.strip(chr(34))}"',
-            },
+            headers={"Location": f"/{self._protocol}/{name}/{answer.resource}", "ETag": etag},
         )
         del response.headers["Content-Type"]  # no charset: the media type has no such parameter
         response.headers["Content-Type"] = SDP
@@ -99,11 +111,38 @@ class SdpEndpoint:
             await server.sessions.get(name).end(resource)
         return web.Response()
 
+    async def _patch(self, request: web.Request) -> web.Response:
+        """Take more of the client's candidates (RFC 9725, section 4.3)."""
+        server = server_of(request)
+        name, resource = request.match_info["session"], request.match_info["resource"]
+        require(request, self._role, name, grace_s=server.config.sessions.longest_s)
+        issued = self._issued.get((name, resource))
+        if issued is None:
+            raise UnknownSessionError("there is no such connection")
+        if request.content_type != FRAGMENT:
+            raise web.HTTPUnsupportedMediaType(
+                reason=f"candidates come as {FRAGMENT}", headers={"Accept-Patch": FRAGMENT}
+            )
+        tags = _tags(request.headers.getall("If-Match", []))
+        if not tags:
+            raise web.HTTPPreconditionRequired(reason="If-Match must name the ETag of the connection")
+        fragment = _text(await read_body(request, MAX_SDP_BYTES))
+        users = frozenset(_USER.findall(fragment))
+        if not users:
+            raise OfferError("the fragment lacks ICE credentials")
+        if not tags & {issued.etag, "*"}:
+            raise web.HTTPPreconditionFailed(reason="this connection has another ETag")
+        if not users <= issued.users:
+            raise web.HTTPUnprocessableEntity(reason="ICE cannot be restarted here: make a new connection")
+        if not await server.sessions.get(name).trickle(resource, fragment):
+            raise UnknownSessionError("this connection is over")
+        return web.Response(status=204)
+
     async def _options(self, request: web.Request) -> web.Response:
         return _preflight(request, _ENDPOINT_METHODS, {"Accept-Post": SDP})
 
     async def _resource_options(self, request: web.Request) -> web.Response:
-        return _preflight(request, _RESOURCE_METHODS, {})
+        return _preflight(request, _RESOURCE_METHODS, {"Accept-Patch": FRAGMENT})
 
     async def _not_here(self, request: web.Request) -> web.Response:
         raise web.HTTPMethodNotAllowed(request.method, _ENDPOINT_METHODS.split(", "))
@@ -135,6 +174,10 @@ def _accepts_sdp(accepts: list[str]) -> bool:
         part.partition(";")[0].strip().lower() in _WILDCARDS and not _QUALITY_ZERO.search(part)
         for part in wanted
     )
+
+
+def _tags(wanted: list[str]) -> set[str]:
+    return {tag for header in wanted for part in header.split(",") if (tag := part.strip())}
 
 
 def _text(body: bytes) -> str:

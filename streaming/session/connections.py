@@ -94,6 +94,18 @@ class Connections:
         self._keep(connection)
         return connection, answer
 
+    async def trickle(self, resource: str, fragment: str) -> bool:
+        """Give a connection more of its peer's candidates; False if it is not there (any more).
+
+        Raises:
+            OfferError: the fragment is malformed, or there are too many candidates.
+        """
+        connection = self._open.get(resource)
+        if connection is None:
+            return False
+        await connection.trickle(fragment, self._offers)
+        return True
+
     async def end(self, resource: str) -> bool:
         """Close a connection; False if it is not there (any more)."""
         connection = self._open.get(resource)

@@ -35,6 +35,7 @@ class MemorySession:
         self.connections: dict[str, str] = {}
         self.pieces: list[tuple[AudioIn, int | None]] = []
         self.ended: list[int | None] = []
+        self.trickled: list[tuple[str, str]] = []
         self.goes_to: dict[str, tuple[str, str | None]] = {}
         self.queued = 0
         self.fail_start: LivedubError | None = None
@@ -67,6 +68,10 @@ class MemorySession:
 
     async def view(self, sdp: str) -> Answer:
         return self._connect(sdp, "viewer")
+
+    async def trickle(self, resource: str, fragment: str) -> bool:
+        self.trickled.append((resource, fragment))
+        return resource in self.connections
 
     async def end(self, resource: str) -> bool:
         return self.connections.pop(resource, None) is not None

@@ -255,6 +255,36 @@ def test_only_addresses_that_passed_a_check_are_known() -> None:
     run(work())
 
 
+def test_an_agent_beside_its_peer_listens_on_one_more_address_and_hears_no_other_machine() -> None:
+    async def work() -> None:
+        agent = GuardedConnection(ice_controlling=False)
+        agent.addresses, agent.beside = ("127.0.0.1",), True
+        await agent.gather_candidates()
+        hosts = [candidate.host for candidate in agent.local_candidates]
+        if len(own := aioice.ice.get_host_addresses(use_ipv4=True, use_ipv6=True)):
+            assert hosts[0] == "127.0.0.1"
+            assert hosts[1:] == [host for host in hosts[1:2] if host in own]
+        assert all(agent.hears(host) for host in hosts)
+        assert not agent.hears("198.51.100.7")
+        binding = bytes(stun.Message(stun.Method.BINDING, stun.Class.REQUEST))
+        agent._protocols[0].datagram_received(binding, ("198.51.100.7", 20_000))
+        assert agent.dropped == 1
+        await agent.close()
+
+    run(work())
+
+
+def test_other_agents_hear_everybody() -> None:
+    async def work() -> bool:
+        agent = GuardedConnection(ice_controlling=False)
+        await agent.gather_candidates()
+        heard = agent.hears("198.51.100.7")
+        await agent.close()
+        return heard
+
+    assert run(work())
+
+
 def test_a_ping_is_answered_and_its_time_is_kept() -> None:
     async def work() -> tuple[bool, bool, int]:
         idle = open_peer()

@@ -50,6 +50,15 @@ def test_loss_is_counted_since_the_last_report() -> None:
     assert (stats.lost, stats.expected) == (0, 6)
 
 
+def test_reports_name_the_highest_number_as_the_sender_counts_it() -> None:
+    stats, unwrap = ReceptionStats(90_000), Unwrapper(16)
+    for wire in (65_534, 65_535):
+        stats.add(unwrap(wire), 0, 0)
+    assert stats.report(7, 0).highest_sequence == 65_535
+    stats.add(unwrap(1), 0, 0)
+    assert stats.report(7, 0).highest_sequence == 65_536 + 1
+
+
 def test_everything_lost_is_a_share_that_fits_its_byte() -> None:
     stats = ReceptionStats(90_000)
     stats.add(1, 0, 0)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from engine.errors import OfferError
 from streaming.rtc.peer import close_peer, negotiate, open_peer
-from streaming.rtc.sdp import OfferLimits, allowed_address, check_offer, encourage
+from streaming.rtc.sdp import OfferLimits, allowed_address, check_fragment, check_offer, encourage
 from tests.support.rtc_peers import LOOPBACK, Steps, Tone, offering, run, worst_stall_ms
 
 NUMBERS = [-1, 0, 255, 65_536, 2**31, 2**64, 10**30]
@@ -138,6 +138,49 @@ def test_a_flood_of_candidates_is_refused() -> None:
     flood = [f"a=candidate:1 1 udp 1 192.0.2.{i} {2000 + i} typ host" for i in range(32)]
     with pytest.raises(OfferError, match="32 candidates, this one has"):
         check_offer(with_lines(*flood))
+
+
+def test_candidates_that_cost_nothing_do_not_count() -> None:
+    useless = [f"a=candidate:{i} 2 UDP 1 192.0.2.{i} {2000 + i} typ host" for i in range(20)]
+    useless += [f"a=candidate:{i} 1 TCP 1 192.0.2.{i} 9 typ host tcptype active" for i in range(20)]
+    assert candidates(check_offer(with_lines(*useless))) == candidates(good_offer())
+
+
+FRAGMENT = """a=ice-ufrag:EsAw
+a=ice-pwd:P2uYro0UCOQ4zxjKXaWCBui1
+m=audio 9 RTP/AVP 0
+a=mid:0
+a=candidate:1387637174 1 udp 2122260223 192.0.2.1 61764 typ host generation 0 ufrag EsAw network-id 1
+a=candidate:473322822 1 tcp 1518280447 192.0.2.1 9 typ host tcptype active generation 0 ufrag EsAw
+m=video 9 RTP/AVP 0
+a=mid:1
+a=candidate:3471623853 1 udp 2122194687 abcd.local 61765 typ host generation 0 ufrag EsAw network-id 2
+a=candidate:3471623854 1 udp 2122194687 2001:db8::1 61766 typ host
+a=end-of-candidates
+"""
+
+
+def test_a_fragment_gives_the_candidates_that_can_be_tried_with_their_section() -> None:
+    found = [(section, line.split()[4]) for section, line in check_fragment(FRAGMENT)]
+    assert found == [("0", "192.0.2.1"), ("1", "2001:db8::1")]
+    assert check_fragment(FRAGMENT.replace("\n", "\r\n")) == check_fragment(FRAGMENT)
+    assert check_fragment(FRAGMENT, OfferLimits(allow_private=False)) == []
+    assert check_fragment("a=ice-ufrag:x\r\na=end-of-candidates\r\n") == []
+
+
+@pytest.mark.parametrize(
+    ("fragment", "says"),
+    [
+        ("a=candidate:1 1 udp 1 192.0.2.1 2000 typ host\n", "a=mid"),
+        ("a=mid:0\n" + "a=candidate:1 1 udp 1 192.0.2.1 2000 typ host\n" * 33, "32 candidates, here are 33"),
+        ("a=mid:0\n" * 2001, "too many lines"),
+        ("a=mid:\x00\n", "control characters"),
+        ("a" * 70_000, "65536 bytes"),
+    ],
+)
+def test_what_is_no_fragment_for_us_is_refused(fragment: str, says: str) -> None:
+    with pytest.raises(OfferError, match=says):
+        check_fragment(fragment)
 
 
 @pytest.mark.parametrize(

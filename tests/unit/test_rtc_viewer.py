@@ -66,7 +66,7 @@ def test_a_viewer_gets_what_it_asks_for(kinds: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     ("kinds", "codec", "direction", "complaint"),
     [
-        (("video",), "video/VP8", "recvonly", "H264"),
+        (("video",), "video/VP8", "recvonly", "H.264"),
         (("audio",), "audio/PCMU", "recvonly", "opus"),
         (("video", "audio"), None, "sendonly", "recvonly"),
     ],

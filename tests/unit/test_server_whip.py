@@ -114,18 +114,91 @@ def test_no_such_session_and_no_such_connection(tmp_path: Path) -> None:
     scene(tmp_path, scenario)
 
 
-def test_trickle_and_restarts_are_not_spoken(tmp_path: Path) -> None:
+OFFERED = OFFER + "a=ice-ufrag:EsAw\r\n"
+FRAGMENT = "a=ice-ufrag:EsAw\r\na=ice-pwd:P2uYro0UCOQ4zxjKXaWCBui1\r\na=end-of-candidates\r\n"
+RESTART = FRAGMENT.replace("EsAw", "ysXw")
+TRICKLE = "application/trickle-ice-sdpfrag"
+
+
+@pytest.mark.parametrize(
+    ("kind", "tag", "body", "status"),
+    [
+        (TRICKLE, "own", FRAGMENT, 204),
+        (TRICKLE, '"other", own', FRAGMENT, 204),
+        (TRICKLE, "*", FRAGMENT, 204),
+        (TRICKLE, None, FRAGMENT, 428),
+        (TRICKLE, '"other"', FRAGMENT, 412),
+        (TRICKLE, "W/own", FRAGMENT, 412),
+        (TRICKLE, "*", RESTART, 422),
+        (TRICKLE, "own", RESTART, 422),
+        (TRICKLE, "own", "a=end-of-candidates", 400),
+        (TRICKLE, "own", b"a=ice-ufrag:\xff", 400),
+        (TRICKLE, "own", FRAGMENT + "x" * MAX_SDP_BYTES, 413),
+        ("application/sdp", "own", FRAGMENT, 415),
+    ],
+)
+@pytest.mark.parametrize("protocol", ["whip", "whep"])
+def test_candidates_come_by_patch_and_restarts_do_not(
+    protocol: str, kind: str, tag: str | None, body: str | bytes, status: int, tmp_path: Path
+) -> None:
+    async def scenario(server: Running) -> None:
+        session = await server.session(name="show")
+        made = await offer(server, f"/{protocol}/show", body=OFFERED)
+        headers = {"Content-Type": kind}
+        if tag is not None:
+            headers["If-Match"] = tag.replace("own", made.headers["ETag"])
+        where = server.url + made.headers["Location"]
+        async with server.client.patch(where, data=body, headers=headers) as answer:
+            assert answer.status == status
+            assert "ETag" not in answer.headers
+            if status == 204:
+                assert await answer.read() == b""
+                assert session.trickled == [(made.headers["Location"].rpartition("/")[2], FRAGMENT)]
+            else:
+                assert (await answer.json())["error"]
+                assert session.trickled == []
+            if status == 415:
+                assert answer.headers["Accept-Patch"] == TRICKLE
+        assert session.peers == 1  # whatever was asked, it goes on
+
+    scene(tmp_path, scenario)
+
+
+def test_candidates_for_nothing_are_refused(tmp_path: Path) -> None:
+    async def scenario(server: Running) -> None:
+        session = await server.session(name="show")
+        headers = {"Content-Type": TRICKLE, "If-Match": "*"}
+
+        async def patched(path: str) -> int:
+            async with server.client.patch(server.url + path, data=FRAGMENT, headers=headers) as answer:
+                return answer.status
+
+        assert await patched("/whip/show/publisher-0") == 404
+        where = (await offer(server, "/whip/show", body=OFFERED)).headers["Location"]
+        session.connections.clear()
+        assert await patched(where) == 404
+        await server.server.sessions.delete("show")
+        assert await patched(where) == 404
+
+    scene(tmp_path, scenario)
+
+
+def test_what_is_no_method_is_named_with_those_that_are(tmp_path: Path) -> None:
     async def scenario(server: Running) -> None:
         await server.session(name="show")
         where = (await offer(server, "/whip/show")).headers["Location"]
-        fragment = {"Content-Type": "application/trickle-ice-sdpfrag", "If-Match": "*"}
-        async with server.client.patch(server.url + where, data="a=ice-ufrag:x", headers=fragment) as answer:
-            assert answer.status == 405
-            assert "DELETE" in answer.headers["Allow"]
-        for method in ("GET", "PUT", "HEAD"):
-            async with server.client.request(method, server.url + "/whip/show") as answer:
+        for method, path, known in (
+            ("GET", "/whip/show", "POST"),
+            ("PUT", "/whip/show", "POST"),
+            ("HEAD", "/whip/show", "POST"),
+            ("GET", where, "PATCH"),
+            ("POST", where, "DELETE"),
+        ):
+            async with server.client.request(method, server.url + path) as answer:
                 assert answer.status == 405
-                assert "POST" in answer.headers["Allow"]
+                assert known in answer.headers["Allow"]
+        async with server.client.options(server.url + where) as answer:
+            assert answer.headers["Accept-Patch"] == TRICKLE
 
     scene(tmp_path, scenario)
 
