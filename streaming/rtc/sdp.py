@@ -29,8 +29,8 @@ class OfferLimits:
     Attributes:
         bytes_max: of the whole text, UTF-8.
         media_max: media sections.
-        candidates_max: over all sections, of those that would be tried; others, as Firefox has over TCP and for
-            a second component, cost nothing.
+        candidates_max: over all sections, of those that would be tried; others cost nothing (Firefox has
+            them over TCP, and for a second component).
         allow_private: whether candidates may lie in loopback and private networks. Right for a server that
             listens on loopback or in a private network; a public server says no, so that nobody can use its
             connectivity checks to probe what stands behind it.
