@@ -30,6 +30,7 @@ SETTLE_S = 2.0  # of publishing, before anybody watches
 PATIENCE_S = 60.0
 SERVER = "http://127.0.0.1"
 _VIEWER = Path(__file__).with_name("viewer.html")
+_LIPSYNC = Path(__file__).parents[2] / "clients/web/live/lipsync.js"
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +41,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
         programme: file of `benchmarks.live.programme`.
         session: body of `POST /v1/sessions`.
         seconds: that the browser watches.
+        lipsync: whether its page lines lips and sound up as ours does, or leaves that to the browser.
         server_pid: whose CPU, and whose children's, is counted.
     """
 
@@ -47,6 +49,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     programme: str
     session: dict[str, Any]
     seconds: float
+    lipsync: bool
     server_pid: int
 
 
@@ -84,8 +87,9 @@ async def measure(order: Order) -> Outcome:
         link = await publish(http, f"{SERVER}{session['whip']}", tracks)
         await asyncio.sleep(SETTLE_S)
         async with viewer_page(http, f"{SERVER}{session['whep']}") as (url, posted):
+            page = f"{url}/?seconds={order.seconds}{'&lipsync' if order.lipsync else ''}"
             with (
-                browser(f"{url}/?seconds={order.seconds}") as shown,
+                browser(page) as shown,
                 _cpu(order.server_pid, shown.pid) as spent,
             ):
                 async with asyncio.timeout(order.seconds + PATIENCE_S):
@@ -142,12 +146,13 @@ async def viewer_page(http: ClientSession, whep: str) -> Any:
         return web.Response()
 
     async def show(request: web.Request) -> web.FileResponse:
-        return web.FileResponse(_VIEWER)
+        return web.FileResponse(_VIEWER if request.path == "/" else _LIPSYNC)
 
     app = web.Application(client_max_size=256 << 20)
     app.add_routes(
         [
             web.get("/", show),
+            web.get("/lipsync.js", show),
             web.post("/whep", forward),
             web.post("/log", take),
         ]

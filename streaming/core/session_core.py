@@ -48,6 +48,7 @@ class CoreStats:
         waiting_frames, frames_out: in the core; of them, with the worker.
         waiting_quanta, queued_ms: closed sound in the gate; sound that waits to be closed.
         late_ms, stalls: microphone sound that came too late; stops of sound without an end.
+        moved_ms: by how much a microphone's sound, and its lips, are placed later than it was captured.
         intake_delay_ms, work_ms: what a microphone's jitter costs, and what the worker needs.
         pace_ms: how long after its media time anything usually leaves.
         rung: of the ladder.
@@ -62,6 +63,7 @@ class CoreStats:
     queued_ms: int
     late_ms: int
     stalls: int
+    moved_ms: float
     intake_delay_ms: float
     work_ms: float
     pace_ms: float
@@ -266,6 +268,7 @@ class SessionCore:
             queued_ms=self._intake.queued_samples * 1000 // MEDIA_RATE_HZ,
             late_ms=self._intake.late_samples * 1000 // MEDIA_RATE_HZ,
             stalls=self._intake.stalls,
+            moved_ms=self._intake.moved_ns / _NS_PER_MS,
             intake_delay_ms=self._intake.delay_ns / _NS_PER_MS,
             work_ms=self._gate.work_ns / _NS_PER_MS,
             pace_ms=self._gate.pace_ns / _NS_PER_MS,

@@ -1,20 +1,29 @@
 // WHIP and WHEP (RFC 9725) from a browser: one offer by HTTP, one answer, one address to delete.
 
+import {LipSync} from './lipsync.js'
+
 const GATHER_MS = 1500
 const LEAST_HEIGHT = 720
 
-/** A connection with the server. `onlost` is called when it breaks and was not closed here. */
+const NO_WEBRTC = 'This browser has no WebRTC, so nothing can be live in it.'
+const VIEWED = 'video/H264'
+const NO_H264 = 'The picture comes as H.264, which this browser does not show live. In Firefox it comes with a plugin: '
+  + 'open about:addons, choose Plugins, switch on “OpenH264 Video Codec”, wait a minute, and load this page again. '
+  + 'Chromium, Chrome, Edge and Safari have it.'
+
+/** A connection with the server. `onlost` is called when it breaks and was not closed here; `met`: it was whole once. */
 export class Connection {
   constructor(peer, address, api) {
     this.peer = peer
     this.address = address
     this.api = api
-    this.closed = false
+    this.closed = this.met = false
     this.onlost = () => {}
     let waiting = null
     peer.addEventListener('connectionstatechange', () => {
       clearTimeout(waiting)
       if (this.closed) return
+      if (peer.connectionState === 'connected') this.met = true
       if (peer.connectionState === 'failed') this.onlost()
       if (peer.connectionState === 'disconnected') waiting = setTimeout(() => this.closed || this.onlost(), 3000)
     })
@@ -50,6 +59,13 @@ export async function publish(api, session, stream) {
   return connection
 }
 
+/** Throws, in plain words, where a session cannot be shown. */
+export function mayView() {
+  if (!window.RTCPeerConnection) throw new Error(NO_WEBRTC)
+  const codecs = RTCRtpReceiver.getCapabilities?.('video')?.codecs
+  if (codecs && !codecs.some(codec => codec.mimeType === VIEWED)) throw new Error(NO_H264)
+}
+
 /** Receive a session into a video element. */
 export async function view(api, session, element) {
   const peer = newPeer()
@@ -58,8 +74,9 @@ export async function view(api, session, element) {
   const stream = new MediaStream()
   peer.addEventListener('track', ({track}) => stream.addTrack(track))
   const connection = await connect(api, `/whep/${session}`, peer)
+  new LipSync(peer).run()
   element.srcObject = stream
-  await element.play().catch(() => {})
+  element.play().catch(() => {}) // answered with the first picture, which may never come
   return connection
 }
 
@@ -87,13 +104,13 @@ const REASONS = {
 }
 
 function newPeer() {
-  if (!window.RTCPeerConnection) throw new Error('This browser has no WebRTC, so nothing can be live in it.')
-  return new RTCPeerConnection({iceServers: []})
+  if (!window.RTCPeerConnection) throw new Error(NO_WEBRTC)
+  return new RTCPeerConnection({iceServers: [], bundlePolicy: 'max-bundle'}) // else Firefox gathers for every track
 }
 
 function preferH264(transceiver) {
   const codecs = RTCRtpSender.getCapabilities('video')?.codecs ?? []
-  const first = codecs.filter(codec => codec.mimeType === 'video/H264')
+  const first = codecs.filter(codec => codec.mimeType === VIEWED)
   if (first.length && transceiver.setCodecPreferences) {
     transceiver.setCodecPreferences([...first, ...codecs.filter(codec => !first.includes(codec))])
   }
