@@ -131,10 +131,10 @@ def test_what_the_shell_reports_moves_the_ladder() -> None:
     simulation = Simulation()
     simulation.camera(regular(25, 3 * SECOND))
     for n in range(3):
-        simulation.at(SECOND + n * 100 * MS, lambda: simulation.core.missed(simulation.now_ns, "encode"))
+        simulation.at(SECOND + n * 300 * MS, lambda: simulation.core.missed(simulation.now_ns, "encode"))
     simulation.run(3 * SECOND)
     assert simulation.core.stats().misses == {"encode": 3}
-    assert simulation.rungs == [(SECOND + 200 * MS, 1)]
+    assert simulation.rungs == [(SECOND + 600 * MS, 1)]
 
 
 @pytest.mark.parametrize("rate_hz", [8_000, 11_025, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000])
