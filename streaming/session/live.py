@@ -298,6 +298,7 @@ class LiveSession:
         match action:
             case actions.GiveFrame(index, ref, time_s):
                 slot, colour = self._pictures.slot(ref), self._pictures.colour(ref)
+                self._passages[ref].zero_heard_ns = self._core.heard_ns(0)
                 self._dubbing.give_frame(slot, index, time_s, colour)
             case actions.GiveSound(samples, _):
                 self._dubbing.give_sound(samples)
@@ -318,7 +319,8 @@ class LiveSession:
     def _leave(self, leave: actions.LeaveVideo) -> None:
         passage = self._passages[leave.ref]
         passage.stamps_ns |= leave.stamps
-        passage.heard_ns, passage.dubbed = self._core.heard_ns(leave.position), leave.dubbed
+        passage.heard(self._core.heard_ns(0), leave.position)
+        passage.dubbed = leave.dubbed
         self._output.picture(leave, self._pictures, passage)
         if leave.given and not leave.dubbed and self._pictures.is_present(leave.ref):
             self._dubbing.skip(self._pictures.slot(leave.ref))

@@ -9,6 +9,7 @@ from typing import Any
 
 from engine.composite.mark import Mark, stamp
 from streaming.core.actions import LeaveSound, LeaveVideo
+from streaming.core.clock import ns_of
 from streaming.core.latency import FrameTimes, LatencyLog, frame_times
 from streaming.rtc.encoder import EncodedFrame
 from streaming.rtc.rendition import AudioRendition, VideoRendition
@@ -28,12 +29,20 @@ class Passage:
         stamps_ns: when it passed each stage.
         heard_ns: when the dub's sound of its media time came in.
         dubbed: whether it shows the dub's mouth.
+        zero_heard_ns: when sound of media position 0 would have come in, as sound was placed when the frame
+            was handed to the worker; None before that. Where sound is placed may move.
     """
 
     captured_ns: int
     stamps_ns: dict[str, int] = field(default_factory=dict)
     heard_ns: int = 0
     dubbed: bool = False
+    zero_heard_ns: int | None = None
+
+    def heard(self, zero_heard_ns: int, position: int) -> None:
+        """Note when its sound came in, if media position 0 did then and the frame was never handed over."""
+        known_ns = zero_heard_ns if self.zero_heard_ns is None else self.zero_heard_ns
+        self.heard_ns = known_ns + ns_of(position)
 
 
 class Output:

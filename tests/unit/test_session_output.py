@@ -61,3 +61,11 @@ def test_the_mark_is_on_every_picture_that_leaves_if_it_was_asked_for(dubbed: bo
             pictures.close()
 
     run(scene())
+
+
+def test_a_frame_was_heard_as_its_sound_was_placed_when_the_worker_got_it() -> None:
+    given, never_given = Passage(0), Passage(0)
+    given.zero_heard_ns = 1_000_000_000
+    for passage in (given, never_given):  # meanwhile the sound has moved by 5 ms
+        passage.heard(1_005_000_000, 48_000)
+    assert (given.heard_ns, never_given.heard_ns) == (2_000_000_000, 2_005_000_000)
