@@ -14,6 +14,7 @@
 
 Without asyncio: `with Dub("http://127.0.0.1:8765", session_id) as dub: dub.say(pcm, rate_hz=24_000)`.
 A server with tokens needs `token="..."`; it travels in a header, never in an address.
+`Stream`'s methods are named like the messages of `streaming.server.messages`; `send` makes "audio".
 """
 
 import asyncio
@@ -47,8 +48,8 @@ async def create_session(url: str, actor: str, *, token: str | None = None, **op
         url: of the server, "http://127.0.0.1:8765".
         actor: one of those the server has.
         token: with the role "admin", where the server asks for tokens.
-        **options: `id`, `look_ahead_ms`, `latency_budget_ms`, `original_delay_ms`, `idle`, `backend`,
-            `precision`, `mark`.
+        **options: what the server's `NewSession` takes: `id`, `voice`, `programme`, `look_ahead_ms`,
+            `latency_budget_ms`, `original_delay_ms`, `idle`, `backend`, `precision`, `mark`.
 
     Returns:
         `id`, the addresses `whip`, `whep` and `stream`, and a `token` to join with where one is needed.

@@ -7,7 +7,14 @@ number of the message; answers name it as `re`. Extension types, timestamps amon
 samples at 48 kHz whatever its rate. It only grows, so a message that is on its way makes no race.
 
 The options of a session are fixed when it is made (`POST /v1/sessions`): the memory for its pictures and the
-worker are laid out for them. `welcome` tells them.
+worker are laid out for them. `welcome` tells them. What the server says:
+
+    welcome   session, roles, until, look_ahead_ms, latency_budget_ms, original_delay_ms, idle
+    credit    until
+    event     kind, data, dropped     see `streaming.types.Event`; so many before it were dropped, unread
+    done      re                      to `hello` and `ping`
+    playback  re, utterance, played_ms, dropped_ms; to `interrupt`
+    error     re, code ("refused" | "failed" | "slow"), message
 """
 
 from typing import Annotated, Any, Literal

@@ -2,7 +2,7 @@ import asyncio
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -10,7 +10,9 @@ import pytest
 from clients import sdk
 from clients.sdk import Dub, connect, create_session
 from engine.errors import AccessError, BackendError, CapacityError, InputError, ProtocolError
+from streaming.server import messages
 from streaming.server.config import Access, ServerConfig, Sessions
+from streaming.server.rest import NewSession
 from streaming.types import Event, Playback
 from tests.support.live_sessions import QUEUE_SAMPLES, Running, scene
 
@@ -71,6 +73,19 @@ def test_an_interrupt_stops_what_still_waits_here(tmp_path: Path) -> None:
         assert heard(session).size == QUEUE_SAMPLES
 
     scene(tmp_path, scenario)
+
+
+def test_the_client_calls_things_as_the_protocol_does() -> None:
+    kinds = {str(kind.__struct_config__.tag) for kind in get_args(messages.Message)}
+    methods = {name for name in vars(sdk.Stream) if not name.startswith("_")}
+    assert kinds - methods == {
+        "hello",
+        "audio",
+        "begin",
+        "flush",
+    }  # headers, `send`, and every sound is named
+    said = create_session.__doc__ or ""
+    assert [name for name in NewSession.__struct_fields__[1:] if f"`{name}`" not in said] == []
 
 
 def test_floats_become_samples_without_wrapping() -> None:
