@@ -4,7 +4,7 @@
 import {Api} from './api.js'
 import {Enrolment} from './enrol.js'
 import {Readout} from './readout.js'
-import {capture, publish, view} from './rtc.js'
+import {capture, mayView, publish, view} from './rtc.js'
 import {VoiceStream, decodeFile} from './stream.js'
 
 const byId = id => document.getElementById(id)
@@ -12,6 +12,8 @@ const given = new URLSearchParams(location.hash.slice(1))
 const api = new Api(given.get('token'))
 const readout = new Readout(byId('readout'))
 const RETRY_MS = [500, 1000, 2000, 4000]
+const UNMET = 'The server answers, but its picture and sound do not get through: something between it and this browser '
+  + 'keeps back UDP (a firewall, a VPN, a setting of the browser).'
 const LANGUAGES = [
   ['en-us+f3', 'English'], ['de+f3', 'Deutsch'], ['es+f3', 'Español'], ['fr+f3', 'Français'], ['it+f3', 'Italiano'],
   ['pl+f3', 'Polski'], ['pt-br+f3', 'Português'], ['tr+f3', 'Türkçe'],
@@ -35,6 +37,7 @@ async function start() {
   fail(null)
   byId('start').disabled = true
   try {
+    mayView()
     const join = given.get('session')
     given.delete('session')
     live = await (join ? joined(join) : created())
@@ -136,6 +139,8 @@ async function lost(which, tries = 0) {
   if (!live) return
   state('connection lost, trying again…')
   try {
+    if (live[which]?.met === false && !live.met) throw Object.assign(new Error(UNMET), {hopeless: true})
+    live.met = true
     await live[which]?.close()
     if (which === 'viewed') await listen()
     else {
@@ -143,7 +148,7 @@ async function lost(which, tries = 0) {
       live.published.onlost = () => lost('published')
     }
   } catch (error) {
-    if (error.status === 404 || tries >= 20) {
+    if (error.hopeless || error.status === 404 || tries >= 20) {
       await stop()
       fail(error)
     } else setTimeout(() => lost(which, tries + 1), RETRY_MS[Math.min(tries, RETRY_MS.length - 1)])
