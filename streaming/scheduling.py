@@ -11,6 +11,8 @@ may raise again, so a thread is made for what can wait, and it ends with that.
 import os
 import select
 import socket
+import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +21,7 @@ from pathlib import Path
 
 _LOOP_PRIORITY = 1
 _GROUP = Path("/proc/self/autogroup")
-_LAST = 19
+_PATIENT = 19  # nice: a sixtieth of the share of who computes too, and all that nobody takes
 _GROUP_TRIES, _GROUP_TRY_S = 50, 0.05
 
 
@@ -43,8 +45,8 @@ def going_first() -> Iterator[bool]:
         os.sched_setscheduler(0, policy | os.SCHED_RESET_ON_FORK, parameters)
 
 
-def when_nobody_computes(pieces: Iterator[object], wanted: socket.socket) -> None:
-    """Do some work only while the machine has nothing better to do, until somebody waits for it.
+def patiently(pieces: Iterator[object], wanted: socket.socket) -> None:
+    """Do some work after everybody else, until somebody waits for it.
 
     Then the piece that is under way comes to its end, faster where the system allows it, and the others are
     done at once. What the work raises is raised here.
@@ -61,8 +63,8 @@ def when_nobody_computes(pieces: Iterator[object], wanted: socket.socket) -> Non
             if stopped:
                 return
 
-    with over, done, ThreadPoolExecutor(1, "when nobody computes", _go_last) as pool:
-        with _group_last():
+    with over, done, ThreadPoolExecutor(1, "patient", _give_way) as pool:
+        with _group_gives_way():
             working = pool.submit(work)
             working.add_done_callback(lambda _: done.send(b"."))
             poll = select.poll()
@@ -77,23 +79,23 @@ def when_nobody_computes(pieces: Iterator[object], wanted: socket.socket) -> Non
         pass
 
 
-def _go_last() -> None:
-    """Let this thread run only where no other wants to."""
-    with suppress(AttributeError, OSError):
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+def _give_way() -> None:
+    """Let this thread compute after others; where threads have no priority of their own, nothing happens."""
+    if sys.platform == "linux":
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _PATIENT)
 
 
 def _go_on() -> None:
-    """Let all threads of this process run like any other, if that is allowed."""
+    """Let all threads of this process run like this one, if that is allowed."""
     with suppress(OSError):
         for thread in os.listdir("/proc/self/task"):
-            if os.sched_getscheduler(int(thread)) == os.SCHED_IDLE:
-                os.sched_setscheduler(int(thread), os.SCHED_OTHER, os.sched_param(0))
+            os.setpriority(os.PRIO_PROCESS, int(thread), os.getpriority(os.PRIO_PROCESS, 0))
 
 
 @contextmanager
-def _group_last() -> Iterator[None]:
-    """Let this whole process run last, if it leads its session.
+def _group_gives_way() -> Iterator[None]:
+    """Let this whole process compute after others, if it leads its session.
 
     Where Linux groups sessions (autogroup, sched(7)) it shares the machine between these first, and a
     thread's priority counts only within one. Everybody may change his own's, ten times a second.
@@ -102,7 +104,7 @@ def _group_last() -> Iterator[None]:
         if os.getsid(0) != os.getpid():
             raise PermissionError("the session is another's, too")
         before = _GROUP.read_text().split()[-1]
-        _GROUP.write_text(str(_LAST))
+        _GROUP.write_text(str(_PATIENT))
     except (AttributeError, OSError, IndexError):
         yield
         return

@@ -47,7 +47,7 @@ def capacity_of(frame_s: float, cores: int) -> Capacity:
 class WorkerPool:
     """Opens workers, quickly, as one process always waits for its actor.
 
-    It gets warm while nobody else computes, or at once when it is needed before that.
+    It gets warm after everybody else, or at once when it is needed before that.
 
     Use as `async with WorkerPool() as pool`. Workers that were handed out are their owner's to close.
     """

@@ -47,7 +47,7 @@ class WorkerProcess:
         """Start a child; it is not warm yet, but can be sent an order.
 
         Args:
-            spare: it shall disturb nobody until it is sent something.
+            spare: it shall load after everybody else, until it is sent something.
 
         Raises:
             WorkerError: the system does not start another process.

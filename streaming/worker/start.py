@@ -2,7 +2,7 @@
 
 It has one socket to the edge and ends when that closes, also in the middle of a computation, so that nothing
 is left over when the edge is killed. First it loads all that does not depend on the actor, most of a second
-of one core: a spare, for which nobody waits yet, takes it from nobody who computes, until it has an order.
+of one core: a spare, for which nobody waits yet, does that after everybody else, until it has an order.
 Then it says `Warm`, and serves; see `streaming.worker.main`.
 
 Nothing large may be imported here: that would be loaded before it is known how.
@@ -16,7 +16,7 @@ import sys
 import threading
 from collections.abc import Iterator
 
-from streaming.scheduling import when_nobody_computes
+from streaming.scheduling import patiently
 
 SPARE = "spare"
 
@@ -48,7 +48,7 @@ def main() -> None:
     threading.Thread(target=end_with, args=(edge,), daemon=True).start()
     pieces = loading()
     if SPARE in sys.argv[2:]:
-        when_nobody_computes(pieces, edge)
+        patiently(pieces, edge)
     for _ in pieces:
         pass
     from streaming.worker.main import serve
