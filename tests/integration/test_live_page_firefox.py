@@ -47,6 +47,28 @@ SENT = f"""{STATS}.then(all => all.filter(entry => entry.type === 'outbound-rtp'
   .map(entry => entry.kind).sort().join())"""
 OVERLAP = """(([label, button]) => button.bottom > label.top && button.left < label.right)(
   ['badge', 'unmute'].map(id => document.getElementById(id).getBoundingClientRect()))"""
+TRICKLED = """(async () => {
+  const peer = new RTCPeerConnection({bundlePolicy: 'max-bundle'}), found = []
+  const gathered = new Promise(done => peer.addEventListener('icecandidate', ({candidate}) =>
+    candidate?.candidate ? found.push(`a=${candidate.candidate}`) : done()))
+  const met = new Promise(done => peer.addEventListener('connectionstatechange', () =>
+    peer.connectionState === 'connected' && done()))
+  peer.addTransceiver('audio', {direction: 'recvonly'})
+  await peer.setLocalDescription(await peer.createOffer())
+  const offer = peer.localDescription.sdp.replaceAll(/a=(candidate|end-of-candidates).*\\r\\n/g, '')
+  const session = (await SESSIONS)[0].id, type = {'Content-Type': 'application/sdp'}
+  const made = await fetch(`/whep/${session}`, {method: 'POST', body: offer, headers: type})
+  await peer.setRemoteDescription({type: 'answer', sdp: await made.text()})
+  await gathered
+  const keys = offer.match(/a=ice-(ufrag|pwd):\\S+/g)
+  const body = [...keys, 'm=audio 9 RTP/AVP 0', 'a=mid:0', ...found, 'a=end-of-candidates'].join('\\r\\n')
+  const more = {'Content-Type': 'application/trickle-ice-sdpfrag', 'If-Match': made.headers.get('ETag')}
+  const where = made.headers.get('Location')
+  const patched = await fetch(where, {method: 'PATCH', body, headers: more})
+  await met
+  peer.close()
+  return [found.length > 0, patched.status, (await fetch(where, {method: 'DELETE'})).status]
+})()"""
 SESSIONS = "fetch('/v1/sessions').then(answer => answer.json()).then(answer => answer.sessions)"
 
 
@@ -93,6 +115,7 @@ def test_a_programme_is_seen_and_heard_and_without_a_camera_it_says_so(folder: P
         await page.ask("document.getElementById('speak').click()")
         await page.until(f"{HEARD}.then(energy => energy > {silence} + 1e-4)", 30)
         await page.picture(tmp_path / "wide.png")
+        assert await page.ask(TRICKLED.replace("SESSIONS", SESSIONS)) == [True, 204, 200]
         await page.size(360, 740)
         assert await page.ask("document.documentElement.scrollWidth") <= 360
         await end(page)
@@ -127,6 +150,22 @@ def test_a_camera_and_a_microphone_go_live_and_are_let_go(folder: Path, tmp_path
     assert phone is not None
     assert phone.shape[1] <= 360  # less a scroll bar
     assert np.median(phone) < 60  # dark
+
+
+def test_what_does_not_get_through_is_told(folder: Path) -> None:  # noqa: F811
+    deaf = """RTCPeerConnection.prototype.setRemoteDescription = (original => function ({type, sdp}) {
+      return original.call(this, {type, sdp: sdp.replaceAll(/a=candidate.*\\r\\n/g, '')})
+    })(RTCPeerConnection.prototype.setRemoteDescription), 1"""
+
+    async def scene(page: FoxPage) -> None:
+        await page.ask(deaf)
+        await page.ask("document.getElementById('start').click()")
+        assert "UDP" in await page.until(ERROR, 30)
+        assert await page.ask(SESSIONS) == []
+        assert [line.split(",")[0] for line in page.complaints] == ["WebRTC: ICE failed"]
+        page.complaints.clear()
+
+    visit(folder, scene, {**SHOWS_H264, "media.peerconnection.ice.trickle_grace_period": 300})
 
 
 def test_without_h264_it_says_what_to_do_and_a_face_can_be_recorded_all_the_same(folder: Path) -> None:  # noqa: F811
