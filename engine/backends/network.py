@@ -54,8 +54,8 @@ class TensorSpec:
             raise ValueError(f"tensor '{self.name}' must have shape {want}, got {list(array.shape)}")
 
 
-class Network(Protocol):
-    """One opened graph on one device."""
+class DescribedNetwork(Protocol):
+    """What every opened network says of itself."""
 
     @property
     def name(self) -> str:
@@ -67,11 +67,15 @@ class Network(Protocol):
 
     @property
     def inputs(self) -> Mapping[str, TensorSpec]:
-        """What `run` wants, in the graph's order."""
+        """What it reads, in the graph's order."""
 
     @property
     def outputs(self) -> Mapping[str, TensorSpec]:
-        """What `run` returns, in the graph's order."""
+        """What it writes, in the graph's order."""
+
+
+class Network(DescribedNetwork, Protocol):
+    """One opened graph on one device, from host arrays to host arrays."""
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Compute all outputs.

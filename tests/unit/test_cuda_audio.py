@@ -6,7 +6,7 @@ import pytest
 from engine.arrays import Array
 from engine.backends import load_network
 from engine.backends.cuda.audio import AudioGraph
-from engine.backends.cuda.frame import SLOTS
+from engine.backends.cuda.slots import SLOTS
 from engine.backends.network import TensorSpec
 from engine.errors import BackendError
 from engine.expression.audio import LOOK_AHEADS_MS, AudioToExpression, shipped_model

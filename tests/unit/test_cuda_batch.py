@@ -3,7 +3,8 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from engine.backends.cuda.batch import BatchGraph
-from engine.backends.cuda.frame import SLOTS, FrameGraph
+from engine.backends.cuda.frame import FrameGraph
+from engine.backends.cuda.slots import SLOTS
 from engine.errors import BackendError
 from tests.support.fake_cuda import FREE, MADE, Call, FakeDriver, FakeGraph, failing_at, failing_from
 from tests.unit.test_cuda_frame import STEPS, captures, constants, network

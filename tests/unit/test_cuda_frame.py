@@ -3,9 +3,10 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from engine.backends.cuda.frame import SLOTS, FrameConstants, FrameGraph
+from engine.backends.cuda.frame import FrameConstants, FrameGraph
 from engine.backends.cuda.kernels import AFTER_NETWORK, BEFORE_NETWORK
 from engine.backends.cuda.params import FRAME_PARAMS, MAX_SIDE, FrameLayout, FrameViews
+from engine.backends.cuda.slots import SLOTS
 from engine.backends.network import TensorSpec
 from engine.errors import BackendError
 from tests.support.fake_cuda import FREE, MADE, FakeDriver, failing_at, failing_from

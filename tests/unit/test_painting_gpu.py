@@ -14,8 +14,8 @@ import pytest
 from engine.actor.pack import ActorPack
 from engine.backends import load_network
 from engine.backends.cuda.cuda_core import CudaDriver
-from engine.backends.cuda.frame import SLOTS
 from engine.backends.cuda.params import MAX_SIDE
+from engine.backends.cuda.slots import SLOTS
 from engine.dubber import Dubber
 from engine.errors import ActorPackError, BackendError, BackendUnavailable
 from engine.face.crop import crop_pose

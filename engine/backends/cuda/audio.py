@@ -10,9 +10,8 @@ import numpy as np
 
 from engine.arrays import Array
 from engine.backends.cuda.driver import Driver, Event, Graph, GraphNetwork, MappedBuffer
-from engine.backends.cuda.frame import SLOTS
 from engine.backends.cuda.params import Section, aligned
-from engine.backends.cuda.resources import Resources
+from engine.backends.cuda.slots import SLOTS, SlottedGraph
 from engine.backends.network import TensorSpec
 
 NEXT = "next_"
@@ -45,8 +44,12 @@ class AudioSlot:
         """How long the device had its last step, once that is finished."""
         return self.done.ms_since(self.started)
 
+    def wait(self) -> None:
+        """See `Slot.wait`."""
+        self.done.wait()
 
-class AudioGraph:
+
+class AudioGraph(SlottedGraph[AudioSlot]):
     """Steps of a recurrent network on a device; see the module. Not for use by two threads at a time.
 
     Args:
@@ -61,9 +64,7 @@ class AudioGraph:
     """
 
     def __init__(self, driver: Driver, network: GraphNetwork, initial: Mapping[str, Array]) -> None:
-        self._driver, self._network = driver, network
-        self._resources = Resources("audio graph")
-        self._next = 0
+        super().__init__(driver, network, "audio graph", "step")
         with self._resources.opening():
             self._resources.keep(network)
             self.rows = _rows(network)
@@ -77,29 +78,6 @@ class AudioGraph:
             self.reset()
             self._stream.synchronize()
 
-    @property
-    def name(self) -> str:
-        """Backend and precision."""
-        return f"{self._network.name} {self._network.precision}"
-
-    @property
-    def closed(self) -> bool:
-        """Whether it was closed, by its owner or because the device failed."""
-        return self._resources.closed
-
-    def begin(self) -> AudioSlot:
-        """The slot to fill in next.
-
-        Raises:
-            ValueError: all slots are on the device; finish the oldest first.
-            BackendError: the graph is closed.
-        """
-        self._resources.check_open()
-        slot = self.slots[self._next]
-        if slot.in_flight:
-            raise ValueError("every slot is on the device: finish the oldest step first")
-        return slot
-
     def submit(self, slot: AudioSlot, rows: Collection[int] | None = None) -> None:
         """Let the device take the step that was filled in; returns at once.
 
@@ -111,8 +89,7 @@ class AudioGraph:
             ValueError: the slot is not the one to fill in, or there is no such row.
             BackendError: the device failed; the graph is closed.
         """
-        if slot is not self.begin():
-            raise ValueError("not the slot that `begin` gave")
+        self._check_next(slot)
         waiting = [] if rows is None else [row for row in range(self.rows) if row not in rows]
         if rows is not None:
             self._check_rows(rows)
@@ -124,21 +101,7 @@ class AudioGraph:
             self._graphs[slot.index].launch(self._stream)
             self._copy_rows(state, stash, waiting)
             slot.done.record(self._stream)
-        slot.in_flight, self._next = True, (slot.index + 1) % SLOTS
-
-    def finish(self, slot: AudioSlot) -> None:
-        """Wait for this step only; then its outputs can be read.
-
-        Raises:
-            ValueError: it was not submitted.
-            BackendError: the device failed; the graph is closed.
-        """
-        with self._resources.using():
-            if not slot.in_flight:
-                raise ValueError("the step was not submitted")
-            self._driver.use()
-            slot.done.wait()
-        slot.in_flight = False
+        self._submitted(slot)
 
     def reset(self, rows: Collection[int] | None = None) -> None:
         """Begin again with these streams, or all, after the steps submitted so far.
@@ -181,10 +144,6 @@ class AudioGraph:
             self._driver.use()
             self._stream.synchronize()
             self._driver.upload(self._buffers["state"], block)
-
-    def close(self) -> None:
-        """Wait for the device and free everything; the second time nothing."""
-        self._resources.close()
 
     def _lay_out(self) -> None:
         inputs, outputs = self._network.inputs, self._network.outputs

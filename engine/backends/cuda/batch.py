@@ -15,8 +15,9 @@ from contextlib import contextmanager
 from functools import partial
 
 from engine.backends.cuda.driver import Driver, Event, Graph
-from engine.backends.cuda.frame import SLOTS, FrameGraph, FrameSlot
+from engine.backends.cuda.frame import FrameGraph, FrameSlot
 from engine.backends.cuda.resources import Resources
+from engine.backends.cuda.slots import SLOTS
 from engine.errors import BackendError
 
 

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from engine.arrays import U8, Array
-from engine.backends.network import Precision, TensorSpec
+from engine.backends.network import DescribedNetwork
 
 # An address is np.uint64, a texture's handle np.uint64, `int` np.int32, `float` np.float32.
 KernelArgument = np.uint64 | np.int32 | np.float32
@@ -197,28 +197,12 @@ class Driver(Protocol):
         """Let go of the device; what was made on it must be closed before."""
 
 
-class GraphNetwork(Protocol):
+class GraphNetwork(DescribedNetwork, Protocol):
     """A network whose tensors lie on the device at fixed addresses, enqueued on a stream.
 
     It belongs to one graph. Its weights and scratch memory are allocated when it is made; `enqueue` allocates
-    nothing after its first call.
+    nothing after its first call. All its shapes are static.
     """
-
-    @property
-    def name(self) -> str:
-        """The backend it runs on."""
-
-    @property
-    def precision(self) -> Precision:
-        """What it computes in."""
-
-    @property
-    def inputs(self) -> Mapping[str, TensorSpec]:
-        """Names, types and static shapes of what it reads."""
-
-    @property
-    def outputs(self) -> Mapping[str, TensorSpec]:
-        """Names, types and static shapes of what it writes."""
 
     def bind(self, addresses: Mapping[str, int]) -> None:
         """Say where each input and output lies on the device; once, before the first `enqueue`.

@@ -34,9 +34,8 @@ from engine.backends.cuda.params import (
     blocks_of,
     cells_of,
 )
-from engine.backends.cuda.resources import Resources
+from engine.backends.cuda.slots import SLOTS, SlottedGraph
 
-SLOTS = 2
 INPUT, OUTPUT = "canvas", "picture"
 
 
@@ -113,8 +112,12 @@ class FrameSlot(FrameViews):
         started, done = self.times
         return done.ms_since(started)
 
+    def wait(self) -> None:
+        """See `Slot.wait`."""
+        self.times[1].wait()
 
-class FrameGraph:
+
+class FrameGraph(SlottedGraph[FrameSlot]):
     """One stream's renderer on a device; see the module. Not for use by two threads at a time.
 
     Args:
@@ -129,11 +132,9 @@ class FrameGraph:
     """
 
     def __init__(self, driver: Driver, constants: FrameConstants, network: GraphNetwork) -> None:
+        super().__init__(driver, network, "frame graph", "frame")
         self.size_px = constants.size_px
-        self._driver, self._network = driver, network
         self._layout = FrameLayout.of(self.size_px, len(constants.uv))
-        self._resources = Resources("frame graph")
-        self._next = 0
         self._leave: Callable[[FrameGraph], None] | None = None  # the batch that it is in
         with self._resources.opening():
             self._resources.keep(network)
@@ -145,34 +146,16 @@ class FrameGraph:
             self._resources.before_closing(self._say_goodbye)
 
     @property
-    def name(self) -> str:
-        """Backend and precision."""
-        return f"{self._network.name} {self._network.precision}"
-
-    @property
     def canvas_dtype(self) -> np.dtype[np.generic]:
         """What `read` of the canvas gives: float16 or float32."""
         return self._network.inputs[INPUT].dtype
 
-    @property
-    def closed(self) -> bool:
-        """Whether it was closed, by its owner or because the device failed."""
-        return self._resources.closed
-
     def begin(self) -> FrameSlot:
-        """The slot to fill in next; its numbers are those of two frames ago.
-
-        Raises:
-            ValueError: all slots are on the device; finish the oldest first.
-            BackendError: the graph is closed.
-        """
-        self._resources.check_open()
+        """See `SlottedGraph.begin`; waits for what a batch drew there for nobody."""
         slot = self.slots[self._next]
         if slot.idle:
             self.finish(slot)
-        if slot.in_flight:
-            raise ValueError("every slot is on the device: finish the oldest frame first")
-        return slot
+        return super().begin()
 
     def submit(self, slot: FrameSlot, *, eager: bool = False) -> None:
         """Let the device draw what was filled in; returns at once.
@@ -186,8 +169,7 @@ class FrameGraph:
             BackendError: the device failed; the graph is closed.
         """
         slot.check()
-        if slot is not self.begin():
-            raise ValueError("not the slot that `begin` gave")
+        self._check_next(slot)
         if self._leave is not None:
             raise ValueError("a member of a batch is drawn with the batch")
         started, done = slot.own_times
@@ -203,22 +185,13 @@ class FrameGraph:
 
     def taken(self, slot: FrameSlot, times: tuple[Event, Event], *, idle: bool = False) -> None:
         """Note that the device has this slot's frame between two events."""
-        slot.in_flight, slot.idle, slot.times = True, idle, times
-        self._next = (slot.index + 1) % SLOTS
+        slot.idle, slot.times = idle, times
+        self._submitted(slot)
 
     def finish(self, slot: FrameSlot) -> None:
-        """Wait for this frame only; then its `out_...` are the region as it shall be.
-
-        Raises:
-            ValueError: it was not submitted.
-            BackendError: the device failed; the graph is closed.
-        """
-        with self._resources.using():
-            if not slot.in_flight:
-                raise ValueError("the frame was not submitted")
-            self._driver.use()
-            slot.times[1].wait()
-        slot.in_flight = slot.idle = False
+        """See `SlottedGraph.finish`; then its `out_...` are the region as it shall be."""
+        super().finish(slot)
+        slot.idle = False
 
     def read(self, name: str, shape: tuple[int, ...], dtype: type[np.generic]) -> Array:
         """A copy of what lies on the device under a name of `kernels`, of the frame finished last; slow.
@@ -279,10 +252,6 @@ class FrameGraph:
         leave, self._leave = self._leave, None
         if leave is not None:
             leave(self)
-
-    def close(self) -> None:
-        """Wait for the device and free everything; the second time nothing."""
-        self._resources.close()
 
     def _allocate(self, constants: FrameConstants) -> None:
         keep, driver, layout = self._resources.keep, self._driver, self._layout
