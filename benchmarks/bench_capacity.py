@@ -18,7 +18,7 @@ from benchmarks.bodies import FRAME_MS
 from benchmarks.common import Settings, summarise
 from benchmarks.device_capacity import DeviceStreams
 from benchmarks.load import Counters, cores_here, load_between, read_counters
-from benchmarks.painters import Variant, variants
+from benchmarks.painters import Variant, in_turn
 from benchmarks.schema import Load, Result, Skipped
 from benchmarks.stream import Child, Go, Ran
 from benchmarks.tries import SUITE, Tries, merged_run, tried_row
@@ -38,10 +38,8 @@ def run(settings: Settings) -> list[Result]:
     Raises:
         ValueError: an unknown backend.
     """
-    chosen = list(variants(settings, SUITE))
     results: list[Result] = []
-    for index, variant in enumerate(chosen):
-        settings.on_progress(f"{SUITE}: {variant.label}", index, len(chosen))
+    for variant in in_turn(settings, SUITE):
         try:
             kind = DeviceStreams if variant.on_device else Streams
             with kind(variant, settings) as streams:

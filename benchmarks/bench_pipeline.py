@@ -9,7 +9,7 @@ import time
 from benchmarks.bodies import FRAME_MS, Stream, StreamRun
 from benchmarks.common import Settings, summarise
 from benchmarks.load import load_between, read_counters
-from benchmarks.painters import Variant, tracking_skipped, variants
+from benchmarks.painters import Variant, in_turn, tracking_skipped
 from benchmarks.schema import Load, Result
 
 SUITE = "pipeline"
@@ -24,10 +24,8 @@ def run(settings: Settings) -> list[Result]:
     Raises:
         ValueError: an unknown backend.
     """
-    chosen = list(variants(settings, SUITE))
     results: list[Result] = []
-    for index, variant in enumerate(chosen):
-        settings.on_progress(f"{SUITE}: {variant.label}", index, len(chosen))
+    for variant in in_turn(settings, SUITE):
         results += _measured(variant, settings)
     return results
 

@@ -10,7 +10,7 @@ from benchmarks.bench_stages import Frame
 from benchmarks.bodies import bench_actor
 from benchmarks.common import Settings
 from benchmarks.device import painting_results
-from benchmarks.painters import opened, variants
+from benchmarks.painters import in_turn, opened
 from benchmarks.schema import Result
 
 SUITE = "render"
@@ -26,10 +26,8 @@ def run(settings: Settings) -> list[Result]:
     cv2.setNumThreads(1)
     actor = bench_actor(settings.seed)
     frames = [Frame(actor, scale) for scale in HEADS_PX_PER_CM[: 1 if settings.quick else None]]
-    chosen = list(variants(settings, SUITE, every_precision=True))
     results: list[Result] = []
-    for index, variant in enumerate(chosen):
-        settings.on_progress(f"{SUITE}: {variant.label}", index, len(chosen))
+    for variant in in_turn(settings, SUITE, every_precision=True):
         painter = opened(actor, variant.backend, variant.precision)
         for frame in frames:
             side = frame.square.side_px

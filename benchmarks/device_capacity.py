@@ -55,9 +55,9 @@ class Ticks:
     enqueue_ms: list[float] = field(default_factory=list)
 
 
-def _capturing(variant: Variant, driver: Driver) -> Driver:
-    """The device as the batch's graph has to be captured."""
-    if variant.backend != CUDA_TORCH:
+def capturing_for(backend: str, driver: Driver) -> Driver:
+    """The device as graphs of a backend have to be captured."""
+    if backend != CUDA_TORCH:
         return driver
     from engine.backends import cuda_torch
 
@@ -86,7 +86,7 @@ class DeviceStreams(Tries):
         self.stack.callback(self._driver.close)
         self._open = open_stream or self._opened
         self._painters: list[GpuPainter] = []
-        self._batch = BatchGraph(_capturing(variant, self._driver))
+        self._batch = BatchGraph(capturing_for(variant.backend, self._driver))
         self.stack.callback(self._batch.close)
         self._frame = Frame(bench_actor(settings.seed))
         self._tick_ms = 0.0  # with one stream, the host's time

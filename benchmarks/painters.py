@@ -109,6 +109,18 @@ def variants(settings: Settings, suite: str, *, every_precision: bool = False) -
                 yield Variant(row.name, precision, f"{row.name} {precision}")
 
 
+def in_turn(settings: Settings, suite: str, *, every_precision: bool = False) -> Iterator[Variant]:
+    """The `variants`, each told as progress before it is measured.
+
+    Raises:
+        ValueError: an unknown backend.
+    """
+    chosen = list(variants(settings, suite, every_precision=every_precision))
+    for index, variant in enumerate(chosen):
+        settings.on_progress(f"{suite}: {variant.label}", index, len(chosen))
+        yield variant
+
+
 def _precisions(backend: str, *, every: bool) -> tuple[Precision, ...]:
     if not every:
         return (choose_precision(backend, integers=True),)

@@ -9,11 +9,12 @@ The kernels are held to themselves compiled for the CPU, stage by stage, then wh
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import pytest
 
+from benchmarks.painters import opened as opened_here
 from engine.actor.pack import ActorPack
 from engine.arrays import U8, Array
 from engine.backends.cuda.audio import AudioGraph
@@ -27,8 +28,9 @@ from engine.errors import BackendError, BackendUnavailable
 from engine.expression.audio import LOOK_AHEADS_MS, AudioToExpression, shipped_model
 from engine.image.resize import Square, read_square
 from engine.image.yuv import I420, Colour, rgb_to_i420
-from engine.painting import CpuPainter, GpuPainter, HeadToPaint, open_gpu_painter
+from engine.painting import CpuPainter, GpuPainter, HeadToPaint
 from engine.render.renderer import open_renderer
+from tests.conftest import REQUIRE_CUDA
 from tests.support.data import astronaut
 from tests.support.fake_cuda import FakeDriver
 from tests.support.fake_network import FakeNetwork
@@ -278,6 +280,13 @@ class Counting:
         return counted
 
 
+def missing(error: BackendError) -> NoReturn:
+    """A backend that is not here: told, and a failure on a machine that is said to have all."""
+    if REQUIRE_CUDA:
+        pytest.fail(f"LIVEDUB_REQUIRE_CUDA=1, but {error}")
+    pytest.skip(str(error))
+
+
 class TestBackends:
     @pytest.mark.parametrize("precision", ["f32", "f16"])
     @pytest.mark.parametrize("backend", ["cuda-torch", "tensorrt"])
@@ -285,9 +294,10 @@ class TestBackends:
         actor = toy_actor("random")
         reference = CpuPainter(open_renderer(actor, "onnxruntime", precision="f32"))
         try:
-            painter = open_gpu_painter(actor, driver, backend, precision=precision)
-        except BackendError as error:  # not installed, or no engine was exported for this device
-            pytest.skip(str(error))
+            painter = opened_here(actor, backend, precision, driver)
+        except BackendError as error:
+            missing(error)
+        assert isinstance(painter, GpuPainter)
         for square in SQUARES:
             got, expected = painted(painter, square), painted(reference, square)
             for plane in PLANES:
@@ -298,7 +308,7 @@ class TestBackends:
         try:
             network: GraphNetwork = open_graph_network(shipped_model(), "f32", driver)
         except BackendUnavailable as error:
-            pytest.skip(str(error))
+            missing(error)
         said, expected = speech(capturing(driver), network)
         np.testing.assert_allclose(said, expected, atol=SPEECH)
 

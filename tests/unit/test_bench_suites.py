@@ -4,9 +4,14 @@ from datetime import UTC, datetime
 
 import pytest
 
+from benchmarks.bench_audio import measured_on_device
 from benchmarks.common import Settings
 from benchmarks.runner import report_of
 from benchmarks.schema import Report
+from engine.backends import load_network
+from engine.expression.audio import shipped_model
+from tests.support.fake_cuda import FakeDriver
+from tests.support.fake_network import on_cpu
 
 STEPS = {
     "log-mel", "voice detector", "audio network", "fit", "read the crop", "watch for cover", "how to bend",
@@ -50,6 +55,16 @@ def test_audio_counts_streams_and_all_backends_are_told_of() -> None:
     names = {result.name for result in report.results}
     assert {"onnxruntime f32: 40 ms of 1 stream", "openvino f32: 40 ms of 1 stream"} <= names
     assert {skipped.name for skipped in report.skipped} >= {"reference"}
+
+
+def test_sound_on_a_device_is_one_stream_and_leaves_nothing_behind() -> None:
+    driver = FakeDriver()
+    network = load_network(shipped_model(), backend="onnxruntime", precision="f32")
+    settings = Settings("cuda-torch", 2, 1, quick=True, on_progress=lambda *_: None)
+    wall, cpu = measured_on_device("cuda-torch", settings, driver, lambda *_: on_cpu(driver, network))
+    assert (wall.name, wall.deadline_ms) == ("cuda-torch f32: 40 ms of 1 stream", 40.0)
+    assert (cpu.clock, wall.p50 > 0) == ("process_cpu", True)
+    assert (driver.violations, driver.open) == ([], [])
 
 
 def test_pipeline_has_the_frames_arrivals() -> None:

@@ -110,7 +110,7 @@ def shown(mesh: Mesh, size_px: int, how: How = How()) -> UvMap:
     return out
 
 
-def same(got: UvMap, want: UvMap) -> None:
+def assert_same(got: UvMap, want: UvMap) -> None:
     np.testing.assert_array_equal(got.layer, want.layer)
     np.testing.assert_array_equal(got.uv, want.uv)
 
@@ -122,7 +122,7 @@ def same(got: UvMap, want: UvMap) -> None:
 def test_a_face_has_the_cpus_pixels(yaw_deg: float, roll_deg: float, opening: float, size_px: int) -> None:
     mesh = face(opening=opening, size_px=size_px, yaw_deg=yaw_deg, roll_deg=roll_deg)
     got = shown(mesh, size_px)
-    same(got, mesh.rasterise(size_px))
+    assert_same(got, mesh.rasterise(size_px))
     assert (got.layer == SKIN).any()
     if size_px == SIZE_PX:
         slow = mesh.rasterise(size_px, reference=True)
@@ -160,7 +160,7 @@ def meshes(draw_from: Any) -> Mesh:
 @settings(deadline=None, max_examples=50)
 @given(meshes(), st.integers(1, 14), st.builds(How, st.integers(1, 3), st.integers(1, 40), st.booleans()))
 def test_any_mesh_has_the_cpus_pixels(mesh: Mesh, size_px: int, how: How) -> None:
-    same(shown(mesh, size_px, how), mesh.rasterise(size_px))
+    assert_same(shown(mesh, size_px, how), mesh.rasterise(size_px))
 
 
 def quad(z: float, layer: int, corner: int) -> tuple[list[tuple[float, float, float]], list[tuple[int, ...]]]:
@@ -210,7 +210,7 @@ def layered(*quads: tuple[float, int]) -> Mesh:
 def test_who_wins_a_pixel(quads: list[tuple[float, int]], winner: int | None, backwards: bool) -> None:
     mesh = layered(*quads)
     got = shown(mesh, 8, How(backwards=backwards))
-    same(got, mesh.rasterise(8))
+    assert_same(got, mesh.rasterise(8))
     assert (got.layer == (NOTHING if winner is None else quads[winner][1])).all()
     np.testing.assert_allclose(got.uv, 0 if winner is None else winner / 8, atol=1e-6)
 
