@@ -32,7 +32,7 @@ FORMATS = {".mp4": "video/mp4", ".m4v": "video/x-m4v", ".mov": "video/quicktime"
 _SOURCE, _SOUND = "source", "sound"
 _TRIAL = b'<svg xmlns="http://www.w3.org/2000/svg"></svg>'
 _SETTINGS: dict[str, Any] = {
-    "core": {"backing_store_memory_threshold_in_mb": 32},  # of a film that is signed; the rest goes by disk
+    "core": {"backing_store_memory_threshold_in_mb": 128},  # of a film that is signed; the rest goes by disk
     "verify": {
         "verify_after_sign": True,
         "verify_trust": False,
