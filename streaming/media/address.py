@@ -38,11 +38,11 @@ class Address:
 
     @property
     def shown(self) -> str:
-        """The address for logs and messages: without user, password and query."""
+        """The address for logs and messages: without user and password, and without its path, often a key."""
         if self.scheme == "file":
             return Path(self.name).name
         parts = urlsplit(self.name)
-        return f"{parts.scheme}://{parts.hostname}{parts.path}"
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
 def allowed(text: str, *, folders: Sequence[Path] = (), hosts: Sequence[str] = ()) -> Address:

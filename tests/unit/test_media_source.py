@@ -8,7 +8,8 @@ import pytest
 from engine.errors import BackendUnavailable, LivedubError, MediaError
 from engine.media import read_dub_audio
 from streaming.media.address import Address
-from streaming.media.source import ArrivalClock, ProgrammeSource
+from streaming.media.playout import ArrivalClock
+from streaming.media.source import ProgrammeSource
 from streaming.types import MEDIA_RATE_HZ, NS_PER_S, AudioIn, VideoIn
 from tests.support.media import ClipSpec, tone, write_clip
 
