@@ -16,6 +16,7 @@ from engine.expression.manner import EXTRA, Manner
 from engine.expression.speech import SpeechToExpression
 from engine.face.crop import CropBox, crop_pose, follow, jumped
 from engine.face.fit import FaceState, Fitter
+from engine.face.identity import open_watch
 from engine.face.model import LANDMARKS, FaceModel, Pose
 from engine.face.occlusion import CoverWatch
 from engine.face.presence import Presence, update
@@ -24,7 +25,7 @@ from engine.image.yuv import I420, Colour
 from engine.painting import DebugPictures, HeadToPaint, Painter
 
 Silence = Literal["closed", "source"]
-Shown = Literal["dubbed", "fading", "no face", "covered", "silence"]
+Shown = Literal["dubbed", "fading", "no face", "covered", "other person", "silence"]
 NOTHING_SHOWN = 1e-3
 
 
@@ -79,7 +80,7 @@ class Dubber:
         keep_debug: attach the steps' pictures to every frame.
 
     Raises:
-        ActorPackError: the actor's style or manner of speaking does not belong to this livedub.
+        ActorPackError: the actor's style, manner of speaking or identity does not belong to this livedub.
         ValueError: a look-ahead that the speech model does not know.
     """
 
@@ -96,6 +97,7 @@ class Dubber:
     ) -> None:
         self._painter, self._colour, self._silence, self._keep_debug = painter, colour, silence, keep_debug
         self._cover = CoverWatch(painter.model, painter.neutral)
+        self._identity = open_watch(actor.extras, painter.model)
         self._fitter = Fitter(painter.model, actor.neutral[:LANDMARKS])
         if actor.style.shape != (STYLE_SIZE,):
             raise ActorPackError(f"the actor pack's style has {len(actor.style)} numbers, not {STYLE_SIZE}")
@@ -141,6 +143,7 @@ class Dubber:
         self._waiting.clear()
         self._box, self._again, self._presence = None, False, Presence()
         self._cover.reset()
+        self._identity.reset()
 
     def step(self, *, gain: float = 1.0, half: bool = False) -> DubbedFrame | None:
         """Dub the oldest waiting frame; None if there is none, or its sound has not come yet.
@@ -163,12 +166,12 @@ class Dubber:
             self._box, self._again, self._presence = None, False, update(self._presence, None)
             return DubbedFrame(frame.image, frame.time_s, "no face", 0.0)
         before, self._box = self._box, follow(None if frame.cut else self._box, state.pose)
-        if before is not None and not frame.cut and jumped(before, self._box):
+        new = frame.cut or before is None or jumped(before, self._box)
+        if new and not frame.cut:
             self._presence = Presence()  # it may be somebody else
         crop = self._crop(frame, self._box.square, state)
-        if crop.source is not None:
-            self._cover.look(crop.source, crop.pose, state, cut=frame.cut)
-        self._presence = update(self._presence, state, cut=frame.cut, covered=self._cover.covered)
+        hidden = self._hidden(frame, crop, state, new=new)
+        self._presence = update(self._presence, state, cut=frame.cut, hidden=hidden)
         expression, level, shown = self._expression(frame, state)
         level *= gain
         if frame.cut or not half or level < NOTHING_SHOWN:
@@ -189,10 +192,17 @@ class Dubber:
         except NoFaceError:
             return None
 
+    def _hidden(self, frame: _Waiting, crop: _Crop, state: FaceState, *, new: bool) -> bool:
+        """Whether the face is not to be dubbed: its mouth is covered, or it may be another person's."""
+        if crop.source is not None:
+            self._cover.look(crop.source, crop.pose, state, cut=frame.cut)
+        covered, points = self._cover.covered, frame.landmarks
+        self._identity.look(frame.image, frame.colour, points, state, new=new, covered=covered)
+        return covered or self._identity.verdict != "actor"
+
     def _expression(self, frame: _Waiting, state: FaceState) -> tuple[F32, float, Shown]:
         level = self._presence.level
-        hidden: Shown = "covered" if self._cover.covered else "no face"
-        shown: Shown = "dubbed" if level == 1 else "fading" if level > 0 else hidden
+        shown: Shown = "dubbed" if level == 1 else "fading" if level > 0 else self._why_hidden()
         if self._speech is None:
             return state.expression, level, shown
         spoken = self._speech.at(frame.time_s)
@@ -200,6 +210,11 @@ class Dubber:
         if self._silence == "source" and spoken.speaking < 1:
             return expression, level * spoken.speaking, "silence"
         return expression, level, shown
+
+    def _why_hidden(self) -> Shown:
+        if self._identity.verdict == "other":
+            return "other person"
+        return "covered" if self._cover.covered else "no face"
 
     def _draw(
         self, frame: _Waiting, crop: _Crop, state: FaceState, expression: F32, level: float

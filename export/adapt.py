@@ -20,6 +20,7 @@ from engine.face.track import to_rgb, track_video
 from engine.face.tracker import FaceTracker
 from engine.media import open_video, probe, read_audio
 from engine.render.renderer import PRIOR_ASSETS, asset_sha256
+from export.adapt_identity import Introduction
 from export.adapt_metrics import Metrics
 from export.coverage import Coverage, look, not_learned
 from export.dataset import FaceClip, crop_clip
@@ -95,6 +96,7 @@ class _Footage:
     mean_residual: F32
     way: Way
     speaking: WayReport
+    identity: dict[str, F32]
 
 
 def adapt(
@@ -117,7 +119,7 @@ def adapt(
     metrics = (learned.after or {}) | coverage.as_metrics()
     pack = _pack(learned, footage, model, metrics, options, out, now_iso)
     shown = frames_of(footage.clip, np.arange(len(footage.clip) - learned.held_out_frames))
-    extras = calibrate(pack, shown, seed=options.seed)
+    extras = calibrate(pack, shown, seed=options.seed) | footage.identity
     if footage.speaking.learned:
         extras |= {EXTRA: footage.way.manner.rows}
     write_pack(replace(pack, extras=extras), out)
@@ -165,9 +167,9 @@ def _read(
     residual = _mean_residual(model, neutral, landmarks)
     stride = max(1, int(wanted.sum()) // MAX_FRAMES)
     shape = (neutral + residual).astype(np.float32)
+    known = Introduction(model, neutral, landmarks)
     with open_video(video, stills=True) as reader:
-        pictures = (to_rgb(frame.image, reader.info.colour) for frame in reader)
-        counted = _counting(pictures, on_progress, len(landmarks))
+        counted = _counting(known.pictures(reader, reader.info.colour), on_progress, len(landmarks))
         clip = crop_clip(
             video.stem,
             counted,
@@ -191,6 +193,7 @@ def _read(
         residual,
         way,
         speaking,
+        known.extras(),
     )
 
 

@@ -29,9 +29,16 @@ def yaw_degrees(state: FaceState) -> float:
 
 
 def update(
-    presence: Presence, state: FaceState | None, *, cut: bool = False, covered: bool = False
+    presence: Presence, state: FaceState | None, *, cut: bool = False, hidden: bool = False
 ) -> Presence:
-    """The next frame's presence; a cut, or no face, ends it at once. A covered mouth is as no good face."""
+    """The next frame's presence; a cut, or no face, ends it at once.
+
+    Args:
+        presence: the last frame's.
+        state: as tracked; None is no face.
+        cut: the frame is the first one after a programme cut.
+        hidden: the face is not to be dubbed, however good: its mouth is covered, or it is another person's.
+    """
     if state is None:
         return Presence(0.0, good=False)
     yaw, sure = yaw_degrees(state), state.confidence
@@ -39,6 +46,6 @@ def update(
         good = yaw < YAW_LIMIT and sure > CONFIDENCE_LIMIT
     else:
         good = yaw < YAW_RETURN and sure > CONFIDENCE_RETURN
-    good = good and not covered
+    good = good and not hidden
     level = (1.0 if good else 0.0) if cut else presence.level + (FADE_IN if good else -FADE_OUT)
     return Presence(min(1.0, max(0.0, level)), good)

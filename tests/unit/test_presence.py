@@ -82,10 +82,10 @@ def test_level_stays_in_bounds_and_never_jumps() -> None:
 def test_a_covered_mouth_fades_out_and_in_like_a_bad_face() -> None:
     presence, got = THERE, []
     for covered in (True, True, True, False, False):
-        presence = update(presence, seen(), covered=covered)
+        presence = update(presence, seen(), hidden=covered)
         got.append(presence.level)
     assert got == [0.5, 0, 0, 0.25, 0.5]
 
 
 def test_a_cut_to_a_covered_mouth_shows_nothing() -> None:
-    assert update(THERE, seen(), cut=True, covered=True) == AWAY
+    assert update(THERE, seen(), cut=True, hidden=True) == AWAY
