@@ -88,9 +88,10 @@ def _give_way() -> None:
 
 def _go_on() -> None:
     """Let all threads of this process run like this one, if that is allowed."""
-    with suppress(OSError):
+    if sys.platform == "linux":
         for thread in os.listdir("/proc/self/task"):
-            os.setpriority(os.PRIO_PROCESS, int(thread), os.getpriority(os.PRIO_PROCESS, 0))
+            with suppress(OSError):  # it has ended, or may not be raised
+                os.setpriority(os.PRIO_PROCESS, int(thread), os.getpriority(os.PRIO_PROCESS, 0))
 
 
 @contextmanager
