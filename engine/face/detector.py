@@ -15,6 +15,7 @@ import numpy as np
 
 from engine.arrays import F32, U8, Array, check_array
 from engine.backends.network import Network
+from engine.image.yuv import Box
 
 INPUT_SIDE_PX = 128
 MIN_SCORE = 0.5
@@ -42,6 +43,10 @@ class Region:
     y_px: float
     side_px: float
     angle_rad: float
+
+    def larger(self, times: float) -> "Region":
+        """The square with the same centre and sides that many times as long."""
+        return replace(self, side_px=self.side_px * times)
 
     def to_image(self, size_px: int) -> F32:
         """Affine map float32 [2, 3] from a `size_px` square cut-out to the picture."""
@@ -114,22 +119,33 @@ class FaceDetector:
         self._min_score = min_score
 
     def detect(self, rgb: U8) -> list[Detection]:
-        """All faces, best score first, no two of the same face.
-
-        The picture is looked at as a whole and, if it is wide or tall, in overlapping squares of its shorter
-        side: the input has 128 px, so a face needs about an eighth of what is looked at.
+        """All faces, best score first, no two of the same face: `look` into all `windows`.
 
         Args:
             rgb: uint8 [H, W, 3].
         """
         check_array("rgb", rgb, (None, None, 3), np.uint8)
         height, width = rgb.shape[:2]
-        if min(height, width) < 2:
-            return []
-        scale, small = 1, rgb
-        while min(small.shape[:2]) >= 4 * INPUT_SIDE_PX:  # halving is fast and done once for all windows
-            scale, small = scale * 2, halve(small)
-        return [one.scaled(scale, scale) for one in self._search(small)]
+        return suppress([one for window in windows(height, width) for one in self.look(rgb, window)])
+
+    def look(self, rgb: U8, window: Box) -> list[Detection]:
+        """The faces in one window, px of the picture, without those that the window's edge cuts through.
+
+        Args:
+            rgb: uint8 [H, W, 3]; only what is in the window counts.
+            window: one of `windows`.
+        """
+        height, width = rgb.shape[:2]
+        small = rgb[window.y : window.y + window.height, window.x : window.x + window.width]
+        scale = _scale(height, width)
+        for _ in range(scale.bit_length() - 1):
+            small = halve(small)
+        found = self._in_window(small, window.x // scale, window.y // scale)
+        if (window.width, window.height) != (width, height):
+            height, width, side = height // scale, width // scale, small.shape[0]
+            x, y = window.x // scale, window.y // scale
+            found = [one for one in found if _whole(one, x, y, side, width, height)]
+        return [one.scaled(scale, scale) for one in found]
 
     def confirm(self, rgb: U8, region: Region) -> bool:
         """Whether the detector sees a face of about that place and size; one run on a cut-out.
@@ -138,7 +154,7 @@ class FaceDetector:
             rgb: uint8 [H, W, 3].
             region: of the tracked face.
         """
-        wide = Region(region.x_px, region.y_px, region.side_px * CONFIRM_SCALE, region.angle_rad)
+        wide = region.larger(CONFIRM_SCALE)
         found = self._run(wide.crop(rgb, INPUT_SIDE_PX), CONFIRM_MIN_SCORE)
         scale = wide.side_px / INPUT_SIDE_PX
         for one in found:
@@ -148,15 +164,6 @@ class FaceDetector:
             if near and 1 / CONFIRM_MAX_RATIO < ratio < CONFIRM_MAX_RATIO:
                 return True
         return False
-
-    def _search(self, rgb: U8) -> list[Detection]:
-        height, width = rgb.shape[:2]
-        found = self._in_window(rgb, 0, 0)
-        if max(height, width) > WIDE * min(height, width):
-            for x, y, side in _squares(width, height):
-                inside = self._in_window(rgb[y : y + side, x : x + side], x, y)
-                found += [one for one in inside if _whole(one, x, y, side, width, height)]
-        return suppress(found)
 
     def _in_window(self, rgb: U8, x: int, y: int) -> list[Detection]:
         """Faces of a window whose top left pixel is (x, y) of the picture, in px of the picture."""
@@ -190,6 +197,30 @@ def _detection(box: Array, score: float) -> Detection:
     """From centre, size and the first two key points (the person's right and left eye), all px."""
     x, y, width, height, right_x, right_y, left_x, left_y = (float(n) for n in box[:8])
     return Detection(x, y, width, height, math.atan2(left_y - right_y, left_x - right_x), score)
+
+
+def windows(height: int, width: int) -> list[Box]:
+    """What a picture is looked at in: all of it and, if it is wide or tall, squares of its shorter side.
+
+    They overlap. The network's input has 128 px, so a face needs about an eighth of what is looked at.
+    """
+    if min(height, width) < 2:
+        return []
+    whole = Box(0, 0, width, height)
+    scale = _scale(height, width)
+    small_height, small_width = height // scale, width // scale
+    if max(small_height, small_width) <= WIDE * min(small_height, small_width):
+        return [whole]
+    squares = _squares(small_width, small_height)
+    return [whole, *(Box(scale * x, scale * y, scale * side, scale * side) for x, y, side in squares)]
+
+
+def _scale(height: int, width: int) -> int:
+    """By how much a picture is made smaller first, by halving, which is fast."""
+    scale = 1
+    while min(height, width) // scale >= 4 * INPUT_SIDE_PX:
+        scale *= 2
+    return scale
 
 
 def suppress(found: list[Detection]) -> list[Detection]:

@@ -17,11 +17,18 @@ _MARGIN_PX = 2  # that interpolation reaches beyond a region
 class Picture(Protocol):
     """What the tracker asks of a frame; uint8 [H, W, 3] R'G'B' each time, borrowed."""
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width, px."""
+
     def whole(self) -> U8:
         """All of it."""
 
     def around(self, region: Region) -> U8:
         """As large as the whole; good in and around the region, anything elsewhere."""
+
+    def inside(self, box: Box) -> U8:
+        """As large as the whole; good in the box, which lies in the picture, anything elsewhere."""
 
     def thumbnail(self) -> F32:
         """See `thumbnail`."""
@@ -37,6 +44,11 @@ class RgbPicture:
     def __init__(self, rgb: U8) -> None:
         self._rgb = rgb
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width, px."""
+        return self._rgb.shape[0], self._rgb.shape[1]
+
     def whole(self) -> U8:
         """As given."""
         return self._rgb
@@ -44,6 +56,11 @@ class RgbPicture:
     def around(self, region: Region) -> U8:
         """As given."""
         del region
+        return self._rgb
+
+    def inside(self, box: Box) -> U8:
+        """As given."""
+        del box
         return self._rgb
 
     def thumbnail(self) -> F32:
@@ -65,6 +82,11 @@ class FramePicture:
         self._image, self._colour, self._scratch = image, colour, scratch
         self._complete = False
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width, px."""
+        return self._image.height, self._image.width
+
     def whole(self) -> U8:
         """Converted at the first call."""
         if not self._complete:
@@ -76,6 +98,12 @@ class FramePicture:
         """The region's surroundings are converted, if they lie in the picture."""
         box = None if self._complete else _box_around(region, self._image.width, self._image.height)
         if box is not None:
+            self._convert(box)
+        return self._scratch
+
+    def inside(self, box: Box) -> U8:
+        """The box is converted."""
+        if not self._complete:
             self._convert(box)
         return self._scratch
 

@@ -14,8 +14,9 @@ What a frame gives:
   were seen, only one near the lost one's place and of its size is taken, for `MEMORY_FRAMES` frames;
   afterwards the first rule chooses.
 * Every `VERIFY_FRAMES` frames the detector looks at the region again; three looks in a row that show no
-  face end the track, so that it does not stay on something that is not a face. It then also looks who else
-  has come into the picture: they are not to be taken for this face once it is lost.
+  face end the track, so that it does not stay on something that is not a face. In the frames
+  after that it looks, at a part of the picture in each, who else has come in: they are not to be taken for
+  this face once it is lost.
 """
 
 import io
@@ -29,13 +30,13 @@ import numpy as np
 from engine.arrays import F32, U8, check_array
 from engine.backends.litert import LiteRTNetwork
 from engine.errors import AssetError
-from engine.face.detector import Detection, FaceDetector, Region
+from engine.face.detector import CONFIRM_SCALE, Detection, FaceDetector, Region, suppress, windows
 from engine.face.landmarks import LandmarkNetwork, Landmarks
 from engine.face.picture import FramePicture, Picture, RgbPicture
 from engine.image.yuv import I420, Colour
 from engine.models import locate
 
-VERSION = 2  # of the behaviour; part of the key of cached tracks
+VERSION = 3  # of the behaviour; part of the key of cached tracks
 MIN_CONFIDENCE = 0.5
 VERIFY_FRAMES = 25
 VERIFY_FAILURES = 3
@@ -79,6 +80,8 @@ class TrackerState:
         rivals: other faces were seen when this one was chosen, last searched for or last verified.
         unverified_frames: since the detector last saw the face.
         failures: looks of the detector in a row that showed no face.
+        looked: into how many windows it has looked who else is there; None while it does not look.
+        others: whom it has seen there so far.
         thumbnail: float32 [36, 64, 3] 0..1 of the last frame; None before the first.
         restlessness: recent mean share of pixels that change their colour bin from frame to frame.
         cut: the last frame was the first one after a programme cut.
@@ -90,6 +93,8 @@ class TrackerState:
     rivals: bool = False
     unverified_frames: int = 0
     failures: int = 0
+    looked: int | None = None
+    others: tuple[Detection, ...] = ()
     thumbnail: F32 | None = None
     restlessness: float = 0.0
     cut: bool = False
@@ -211,16 +216,28 @@ class FaceTracker:
     ) -> tuple[LandmarkResult | None, TrackerState]:
         """The result and the state after a frame with the followed face, the detector's look included."""
         region = found.region()
+        state = self._look_around(picture, state)
         unverified, failures = state.unverified_frames + 1, state.failures
         if unverified >= VERIFY_FRAMES:
-            state = replace(state, rivals=len(self._detector.detect(picture.whole())) > 1)
+            state = replace(state, looked=0, others=())
         if unverified >= VERIFY_FRAMES or failures:
-            failures = 0 if self._detector.confirm(picture.whole(), region) else failures + 1
-            unverified = 0
+            seen = self._detector.confirm(picture.around(region.larger(CONFIRM_SCALE)), region)
+            unverified, failures = 0, 0 if seen else failures + 1
         if failures >= VERIFY_FAILURES:
             return None, _lose(state)
         state = replace(state, region=region, unverified_frames=unverified, failures=failures)
         return LandmarkResult(found.points, found.confidence, region), state
+
+    def _look_around(self, picture: Picture, state: TrackerState) -> TrackerState:
+        """Look who is in the next window, if there is a look around; after the last one it is known."""
+        if state.looked is None:
+            return state
+        parts = windows(*picture.size)
+        part = parts[state.looked]
+        others = (*state.others, *self._detector.look(picture.inside(part), part))
+        if state.looked + 1 < len(parts):
+            return replace(state, looked=state.looked + 1, others=others)
+        return replace(state, rivals=len(suppress(list(others))) > 1, looked=None, others=())
 
     def _search(self, rgb: U8, state: TrackerState) -> tuple[LandmarkResult | None, TrackerState]:
         """Detect, choose and read a face where none is followed."""
@@ -244,6 +261,8 @@ class FaceTracker:
             rivals=len(faces) > 1,
             unverified_frames=0,
             failures=0,
+            looked=None,
+            others=(),
         )
         return LandmarkResult(found.points, found.confidence, region), state
 
@@ -337,4 +356,5 @@ def _bins(channel: F32) -> F32:
 
 def _lose(state: TrackerState) -> TrackerState:
     """The state after the followed face is gone without a cut."""
-    return replace(state, region=None, lost=state.region, lost_frames=0, unverified_frames=0, failures=0)
+    lost = replace(state, region=None, lost=state.region, lost_frames=0)
+    return replace(lost, unverified_frames=0, failures=0, looked=None, others=())

@@ -70,7 +70,7 @@ def test_frames_are_tracked_as_their_pictures_to_the_bit() -> None:
     models = model_file("face_landmarker").read_bytes()
     by_frame, by_rgb = FaceTracker(models), FaceTracker(models)
     shown = [
-        faces_picture((150 + 3 * i, 180, 1.2, False), width=480, height=360) for i in range(VERIFY_FRAMES + 2)
+        faces_picture((150 + 3 * i, 180, 1.2, False), width=480, height=360) for i in range(VERIFY_FRAMES + 7)
     ]
     shown += [faces_picture(width=480, height=360)] * 2 + [255 - shown[0]] * 2 + [shown[0]] * 2
     found = 0

@@ -15,6 +15,7 @@ from tests.support.data import astronaut, faces_picture, model_file
 GREY: U8 = np.full((720, 1280, 3), 96, np.uint8)
 NOISE: U8 = np.random.default_rng(0).integers(0, 256, (720, 1280, 3), dtype=np.uint8)
 LEFT, RIGHT = (320, 330, 1.2, False), (960, 330, 1.2, True)
+LOOKS = 4  # windows of a wide picture
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +188,7 @@ def test_a_lost_face_is_not_replaced_by_its_neighbour(tracker: FaceTracker) -> N
 
 def test_nor_by_somebody_who_came_later(tracker: FaceTracker) -> None:
     alone, both, other = faces_picture(LEFT), faces_picture(LEFT, RIGHT), faces_picture(RIGHT)
-    for picture in [alone] * 2 + [both] * tracking.VERIFY_FRAMES:
+    for picture in [alone] * 2 + [both] * (tracking.VERIFY_FRAMES + LOOKS):
         assert place(tracker.step(picture))[0] == pytest.approx(320, abs=15)
     assert [tracker.step(other) for _ in range(10)] == [None] * 10
     assert not tracker.cut
@@ -220,6 +221,7 @@ def test_what_the_detector_does_not_confirm_ends(
 
     monkeypatch.setattr(tracker._detector, "confirm", never)
     monkeypatch.setattr(tracker._detector, "detect", lambda rgb: [] if looks else first)
+    monkeypatch.setattr(tracker._detector, "look", lambda rgb, window: [])
     frames = 1 + tracking.VERIFY_FRAMES + tracking.VERIFY_FAILURES - 1
     found = [tracker.step(picture) for _ in range(frames)]
     assert [one is None for one in found] == [False] * (frames - 1) + [True]
