@@ -108,6 +108,7 @@ class _Tally:
     frames: int = 0
     dubbed: int = 0
     faceless: int = 0
+    others: int = 0
     seconds: dict[str, float] = field(default_factory=lambda: {"decode": 0.0, "dub": 0.0, "encode": 0.0})
 
 
@@ -262,6 +263,7 @@ def _count(tally: _Tally, shown: DubbedFrame) -> None:
     tally.frames += 1
     tally.dubbed += shown.level > 0
     tally.faceless += shown.shown == "no face"
+    tally.others += shown.shown == "other person"
 
 
 @contextmanager
@@ -289,6 +291,8 @@ def _report(
         messages.append(f"the voice ends {balance.missing_s:.2f} s before the video: the rest is silent")
     if tally.faceless:
         messages.append(f"{tally.faceless} of {tally.frames} frames show no usable face: they are unchanged")
+    if tally.others:
+        messages.append(f"{tally.others} of {tally.frames} frames show another person: they are unchanged")
     now = time.monotonic()
     return DubReport(
         frames=tally.frames,

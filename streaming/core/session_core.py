@@ -41,9 +41,9 @@ class CoreStats:
     """Numbers of a session, for its metrics; counters run from its start.
 
     Attributes:
-        frames: by result: what the worker showed, "dubbed", "fading", "no face", "covered" or "silence";
-            "source" (nobody was to dub it), "missed" (left as source at its deadline), "late" (came, or was
-            ready, too late to be shown), "dropped" (for a worker or shell that was behind).
+        frames: by result: what the worker showed, "dubbed", "fading", "no face", "covered", "other person" or
+            "silence"; "source" (nobody was to dub it), "missed" (left as source at its deadline), "late"
+            (came, or was ready, too late to be shown), "dropped" (for a worker or shell that was behind).
         misses: missed deadlines by stage: "worker", and what the shell reports.
         waiting_frames, frames_out: in the core; of them, with the worker.
         waiting_quanta, queued_ms: closed sound in the gate; sound that waits to be closed.

@@ -36,8 +36,8 @@ class FrameDone:
     Attributes:
         index: the frame's, as it was given.
         slot: where its pictures are: `slots.dubbed(slot)` from now on, `slots.view(slot)` as before.
-        shown: "dubbed", "fading", "silence", "no face", "covered"; "passed" at rung "pass"; "skipped" if the
-            edge wants it no longer: it gave the slot back, or called `skip` or `forget`.
+        shown: "dubbed", "fading", "silence", "no face", "covered", "other person"; "passed" at rung "pass";
+            "skipped" if the edge wants it no longer: it gave the slot back, or called `skip` or `forget`.
         level: 0..1, how much of the drawn mouth shows; 0: the dubbed picture is the source.
         confidence: 0..1 of the tracked face, 0 without one.
         cut: the frame is the first one after a programme cut.
