@@ -35,7 +35,7 @@ def credential(certificate: Path | None, key: Path | None, now_iso: str) -> Cred
         BackendUnavailable: the package that makes certificates is missing.
     """
     if (certificate is None) != (key is None):
-        raise InputError("signing needs both --sign-certificate and --sign-key")
+        raise InputError("signing needs both, a certificate and its key (sign_certificate, sign_key)")
     if certificate is not None and key is not None:
         return Credential(_read(certificate), _read(key), self_made=False)
     return _own(cache_dir() / FILE, parse_instant("now", now_iso))

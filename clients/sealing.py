@@ -1,4 +1,4 @@
-"""What `livedub dub` writes into a file about how it was made, decided before the work begins."""
+"""What is written into a film about how it was made; whether we can sign is found out before the work."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from clients.credential import credential
-from engine.actor.pack import ActorPack
+from engine.actor.pack import ActorPack, read_pack
 from engine.errors import BackendUnavailable, InputError
 from engine.expression.audio import ASSET as SPEECH_ASSET
 from engine.models import file_sha256, pinned
@@ -26,7 +26,7 @@ from engine.render.renderer import asset_sha256
 Provenance = Literal["C2PA", "C2PA, self-signed", "comment"]
 SELF_SIGNED = (
     "the C2PA manifest is self-signed, by a certificate made on this machine on no trust list: others "
-    "can see that nothing was changed since, not who made it; --sign-certificate and --sign-key take yours"
+    "can see that nothing was changed since, not who made it; sign_certificate and sign_key take yours"
 )
 
 
@@ -83,16 +83,45 @@ def prepared(out: Path, certificate: Path | None, key: Path | None, now_iso: str
     return Sealing(signer, said, SELF_SIGNED if own else "")
 
 
+def live_seal(
+    certificate: Path | None, key: Path | None, now_iso: Callable[[], str]
+) -> tuple[Callable[[Path, Path], None] | None, str]:
+    """What signs the files of live sessions, and what the user should know of it.
+
+    Args:
+        certificate: the user's, or None.
+        key: its key, or None.
+        now_iso: the time, ISO 8601 with a UTC offset.
+
+    Returns:
+        Something to call with the actor pack's path and a finished file's; None: nothing can be signed.
+
+    Raises:
+        InputError, BackendUnavailable: as `prepared`.
+    """
+    sealing = prepared(Path("live.mp4"), certificate, key, now_iso())
+    signer = sealing.credential
+    if signer is None:
+        return None, sealing.message
+
+    def seal(actor: Path, path: Path) -> None:
+        if path.suffix.lower() in FORMATS:
+            made_from = origin(None, None, actor, read_pack(actor), "audio", "live", now_iso())
+            sign(path, path.name, made_from, signer)
+
+    return seal, sealing.message
+
+
 def origin(
-    video: Path,
-    audio: Path,
+    video: Path | None,
+    audio: Path | None,
     actor: Path,
     pack: ActorPack,
     drive: Literal["audio", "tracked"],
     renderer: str,
     now_iso: str,
 ) -> Origin:
-    """What a dub is made from; reads the files for their hashes."""
+    """What a dub is made from, None being what comes live; reads the files for their hashes."""
     models = {
         "face_landmarker": pinned("face_landmarker").sha256,
         "face_model": pack.manifest.face_model_sha256,
@@ -103,8 +132,8 @@ def origin(
     return Origin(
         version=version(NAME),
         when=now_iso,
-        source=Material(video, file_sha256(video)),
-        sound=Material(audio, file_sha256(audio)),
+        source=None if video is None else Material(video, file_sha256(video)),
+        sound=None if audio is None else Material(audio, file_sha256(audio)),
         drive=drive,
         actor_sha256=file_sha256(actor),
         consent=pack.manifest.consent,

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from clients.demo import speech
 from clients.measure_cpu import confirm
+from clients.options import now_iso
+from clients.sealing import live_seal
 from engine.composite.mark import Mark
 from engine.errors import InputError
 from streaming.rtc.peer import PeerOptions
@@ -127,6 +129,7 @@ async def live_server(
         InputError, OutputError, AssetError, BackendError: as `main`.
     """
     one_blas_thread()
+    seal = _seal(config, say)
     metrics = Metrics()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     async with WorkerPool() as workers:
@@ -153,6 +156,7 @@ async def live_server(
                 programme_hosts=config.programmes.hosts,
                 output_folder=config.outputs.folder,
                 output_hosts=config.outputs.hosts,
+                seal=seal,
             )
 
             def make(name: str, options: SessionOptions) -> LiveSession:
@@ -241,6 +245,17 @@ async def _serve(config: ServerConfig, say: Say) -> None:
         else:
             say("Others reach it with a token; `livedub token` makes one. End it with Ctrl-C.")
         await stop.wait()
+
+
+def _seal(config: ServerConfig, say: Say | None) -> Callable[[Path, Path], None] | None:
+    """What signs the files of sessions, where files may be written at all."""
+    outputs = config.outputs
+    if outputs.folder is None:
+        return None
+    seal, message = live_seal(outputs.sign_certificate, outputs.sign_key, now_iso)
+    if say and message:
+        say(f"Files: {message}.")
+    return seal
 
 
 def _peers(config: ServerConfig) -> PeerOptions:

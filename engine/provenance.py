@@ -81,8 +81,8 @@ class Origin:
     Attributes:
         version: of livedub.
         when: ISO 8601 instant with a UTC offset.
-        source: the video that was filmed.
-        sound: what is heard.
+        source: the video that was filmed; None: it came live.
+        sound: what is heard; None: it came live.
         drive: what moved the mouth: that sound ("audio"), or the video's own expression ("tracked").
         actor_sha256: of the actor pack.
         consent: the record that the pack carries.
@@ -92,8 +92,8 @@ class Origin:
 
     version: str
     when: str
-    source: Material
-    sound: Material
+    source: Material | None
+    sound: Material | None
     drive: Literal["audio", "tracked"]
     actor_sha256: str
     consent: ConsentRecord | None
@@ -124,16 +124,19 @@ def manifest(origin: Origin, title: str, media_type: str) -> dict[str, Any]:
         media_type: of the file.
     """
     agent = {"name": NAME, "version": origin.version}
+    first = {"action": "c2pa.opened", "when": origin.when, "parameters": {"ingredientIds": [_SOURCE]}}
+    made = {
+        "action": "c2pa.created" if origin.source is None else "c2pa.edited",
+        "when": origin.when,
+        "softwareAgent": agent,
+        "digitalSourceType": SOURCE_TYPE,
+        "description": "the lower face was rendered to another voice",
+    }
+    last = {"action": "c2pa.placed", "when": origin.when, "parameters": {"ingredientIds": [_SOUND]}}
     actions = [
-        {"action": "c2pa.opened", "when": origin.when, "parameters": {"ingredientIds": [_SOURCE]}},
-        {
-            "action": "c2pa.edited",
-            "when": origin.when,
-            "softwareAgent": agent,
-            "digitalSourceType": SOURCE_TYPE,
-            "description": "the lower face was rendered to another voice",
-        },
-        {"action": "c2pa.placed", "when": origin.when, "parameters": {"ingredientIds": [_SOUND]}},
+        *([] if origin.source is None else [first]),
+        made,
+        *([] if origin.sound is None else [last]),
     ]
     return {
         "claim_generator_info": [agent],
@@ -156,9 +159,8 @@ def check_credential(credential: Credential) -> None:
     created = {"action": "c2pa.created", "digitalSourceType": "http://c2pa.org/digitalsourcetype/empty"}
     actions = {"label": "c2pa.actions.v2", "data": {"actions": [created]}}
     claim = {"claim_generator_info": [{"name": NAME}], "assertions": [actions]}
-    with _builder(claim) as builder, _signing("--sign-certificate, --sign-key"):
-        with _signer(credential) as signer:
-            builder.sign(signer, "image/svg+xml", io.BytesIO(_TRIAL), io.BytesIO())
+    with _builder(claim) as builder, _signing("certificate and key"), _signer(credential) as signer:
+        builder.sign(signer, "image/svg+xml", io.BytesIO(_TRIAL), io.BytesIO())
 
 
 def sign(path: Path, name: str, origin: Origin, credential: Credential) -> None:
@@ -178,8 +180,10 @@ def sign(path: Path, name: str, origin: Origin, credential: Credential) -> None:
     signed = path.with_name(f"{path.name}.signed")
     try:
         with _builder(manifest(origin, name, media_type)) as builder, _signing(name, OutputError):
-            _add(builder, origin.source, _SOURCE, "parentOf")
-            _add(builder, origin.sound, _SOUND, "componentOf")
+            if origin.source is not None:
+                _add(builder, origin.source, _SOURCE, "parentOf")
+            if origin.sound is not None:
+                _add(builder, origin.sound, _SOUND, "componentOf")
             with _signer(credential) as signer, path.open("rb") as unsigned, signed.open("xb+") as out:
                 builder.sign(signer, media_type, unsigned, out)
             os.replace(signed, path)
@@ -191,8 +195,8 @@ def sign(path: Path, name: str, origin: Origin, credential: Credential) -> None:
 def _said(origin: Origin) -> dict[str, Any]:
     consent = origin.consent
     return {
-        "source": _named(origin.source),
-        "sound": _named(origin.sound),
+        "source": origin.source and _named(origin.source),
+        "sound": origin.sound and _named(origin.sound),
         "drive": origin.drive,
         "actor_pack_sha256": origin.actor_sha256,
         "consent": consent

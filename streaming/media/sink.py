@@ -47,6 +47,7 @@ class Sink:
     Args:
         target: a path ending in one of `FORMATS`, or an address rtmp:// or rtmps://.
         on_end: called once, in the event loop, with what went wrong, if anything did.
+        seal: given the finished file, which it may exchange for a signed one.
 
     Attributes:
         dropped: pictures and pieces of sound that it could not take in time.
@@ -57,9 +58,14 @@ class Sink:
         OutputError: the target is neither.
     """
 
-    def __init__(self, target: str | Path, on_end: Callable[[LivedubError | None], None]) -> None:
+    def __init__(
+        self,
+        target: str | Path,
+        on_end: Callable[[LivedubError | None], None],
+        seal: Callable[[Path], None] | None = None,
+    ) -> None:
         self._target, self._format = _understood(target)
-        self._on_end = on_end
+        self._on_end, self._seal = on_end, seal
         self._pieces: queue.Queue[_Piece | None] = queue.Queue(WAITING)
         self._needs_keyframe = True
         self._thread = threading.Thread(target=self._run, name="sink", daemon=True)
@@ -109,7 +115,7 @@ class Sink:
                 self._write(place)
         except (FFmpegError, OSError, ValueError) as error:
             failure = OutputError(f"{_shown(self._target)}: cannot be written: {_why(error)}")
-        except OutputError as error:
+        except LivedubError as error:
             failure = error
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody listens
@@ -125,6 +131,8 @@ class Sink:
             os.replace(part, path)
         finally:
             part.unlink(missing_ok=True)
+        if self._seal is not None:  # last: a long recording takes its time, and is safe meanwhile
+            self._seal(path)
 
     @contextlib.contextmanager
     def _passed_on(self) -> Iterator[IO[bytes]]:

@@ -8,7 +8,7 @@
     [limits]    requests_per_s, offers_per_s, per_address
     [ice]       servers, addresses, private
     [programmes] folders, hosts
-    [outputs]   folder, hosts
+    [outputs]   folder, hosts, sign_certificate, sign_key
 
 Everything has a default that is safe on one machine. An unknown name is an error that lists the known ones.
 """
@@ -170,10 +170,13 @@ class Outputs(Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         folder: where files are written, and nowhere else; none: no files.
         hosts: names, or name:port, of servers that may be sent to (RTMP, WHIP).
+        sign_certificate, sign_key: PEM files of who signs the C2PA manifests of files; none: made here.
     """
 
     folder: Path | None = None
     hosts: tuple[str, ...] = ()
+    sign_certificate: Path | None = None
+    sign_key: Path | None = None
 
 
 class ServerConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -343,5 +346,5 @@ def _from_folder(config: ServerConfig, folder: Path) -> ServerConfig:
         programmes=Programmes(
             tuple(folder / path for path in config.programmes.folders), config.programmes.hosts
         ),
-        outputs=placed(config.outputs, "folder"),
+        outputs=placed(config.outputs, "folder", "sign_certificate", "sign_key"),
     )

@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import assert_never
 
 from engine.errors import CapacityError, InputError, LivedubError, ProtocolError
@@ -84,7 +85,8 @@ class LiveSession:
         self._output = Output(resources, self._encoder_missed, now_ns, mark=options.mark)
         self._connections = Connections(resources.offers, resources.peers, self._connections_changed)
         self._watchers = Watchers()
-        self._outputs = Outputs(self._output.video, self._output.audio, resources, self._watchers.tell)
+        seal = None if resources.seal is None else partial(resources.seal, options.actor)
+        self._outputs = Outputs(self._output.video, self._output.audio, resources, self._watchers.tell, seal)
         self._programme: ProgrammeSource | None = None
         self._passages: dict[int, Passage] = {}  # by picture
         self._timer: asyncio.TimerHandle | None = None
@@ -112,7 +114,12 @@ class LiveSession:
         self._started = True
         if address is not None:
             self._programme = ProgrammeSource(
-                address, self._on_video, self._on_own_sound, self._programme_ended, loop=True
+                address,
+                self._on_video,
+                self._on_own_sound,
+                self._programme_ended,
+                on_change=self._programme_changed,
+                loop=True,
             )
             self._programme.start()
         self._tick()
@@ -249,6 +256,12 @@ class LiveSession:
 
     def _programme_ended(self, error: LivedubError | None) -> None:
         self._end_soon(str(error) if error else "the programme ended")
+
+    def _programme_changed(self, why: str | None) -> None:
+        """It went away, or is back; meanwhile viewers keep its last picture, and hear the dub."""
+        log.info("session %s: the programme %s", self.id, f"went away: {why}" if why else "is back")
+        state = {"programme": "away", "message": why} if why else {"programme": "back"}
+        self._watchers.tell(Event("state", state))
 
     def _done(self, done: FrameDone) -> None:
         shown = _UNTOUCHED.get(done.shown, done.shown)

@@ -57,6 +57,7 @@ class Outputs:
         video, audio: what goes out.
         resources: where outputs may go.
         tell: told errors, as events.
+        seal: given each finished file, which it may sign.
     """
 
     def __init__(
@@ -65,8 +66,10 @@ class Outputs:
         audio: AudioRendition,
         resources: Resources,
         tell: Callable[[Event], None],
+        seal: Callable[[Path], None] | None = None,
     ) -> None:
         self._video, self._audio, self._resources, self._tell = video, audio, resources, tell
+        self._seal = seal
         self._ways: dict[str, tuple[Target, _Way]] = {}
 
     def __len__(self) -> int:
@@ -129,7 +132,7 @@ class Outputs:
     def _made(self, target: Target, token: str | None, failed: Callable[[LivedubError], None]) -> _Way:
         resources = self._resources
         if target.kind != "whip":
-            return _Written(target, self._video, resources.writing, failed)
+            return _Written(target, self._video, resources.writing, failed, self._seal)
         hosts = resources.output_hosts
         endpoint = Endpoint(target.address, target.shown, token, lambda url: may_ask(url, hosts))
         push = WhipPush(
@@ -160,6 +163,7 @@ class _Written:
         video: pictures; sound comes by `sound`.
         writing: files that are being written by any session.
         on_failed: called if it ends by an error.
+        seal: see `Outputs`.
 
     Raises:
         OutputError: that file is being written.
@@ -171,12 +175,13 @@ class _Written:
         video: VideoRendition,
         writing: set[Path],
         on_failed: Callable[[LivedubError], None],
+        seal: Callable[[Path], None] | None,
     ) -> None:
         self._path = Path(target.address) if target.kind == "file" else None
         if self._path in writing:
             raise OutputError(f"{target.shown!r} is being written already: give another name")
         self._video, self._writing, self._on_failed = video, writing, on_failed
-        self._sink = Sink(self._path or target.address, self._ended)
+        self._sink = Sink(self._path or target.address, self._ended, seal)
         self._error: LivedubError | None = None
         self._over = asyncio.Event()
         self._subscription: Subscription | None = None

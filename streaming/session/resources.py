@@ -1,5 +1,6 @@
 """What the sessions of a server share, and whom they tell what they measure."""
 
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,6 +51,7 @@ class Resources:
         programme_folders, programme_hosts: what may be played; see `streaming.media.address`.
         output_folder, output_hosts: where sessions may go; see `streaming.session.targets`.
         writing: files that are being written.
+        seal: given the actor pack's path and that of a finished file, which it may sign.
     """
 
     workers: WorkerPool
@@ -63,3 +65,4 @@ class Resources:
     output_folder: Path | None = None
     output_hosts: tuple[str, ...] = ()
     writing: set[Path] = field(default_factory=set)
+    seal: Callable[[Path, Path], None] | None = None

@@ -4,8 +4,11 @@ from pathlib import Path
 import pytest
 
 from clients.credential import credential
-from clients.sealing import prepared
+from clients.sealing import live_seal, prepared
+from engine.actor.pack import write_pack
 from engine.errors import BackendUnavailable, InputError
+from tests.support.media import write_clip
+from tests.support.packs import make_pack
 
 NOW = "2026-02-01T00:00:00+00:00"
 
@@ -51,6 +54,31 @@ def test_without_c2pa_a_comment_says_it_and_a_line_what_to_install(
     assert sealing.message.count("\n") == 0
     with pytest.raises(BackendUnavailable, match="pip install"):
         prepared(Path("out.mp4"), *own_files(tmp_path), NOW)
+
+
+def test_files_of_live_sessions_are_signed_where_they_can_be(tmp_path: Path) -> None:
+    c2pa = pytest.importorskip("c2pa")
+    actor, film = tmp_path / "ada.actor", tmp_path / "live.mp4"
+    write_pack(make_pack(), actor)
+    write_clip(film)
+    seal, message = live_seal(None, None, lambda: NOW)
+    assert seal is not None
+    assert "no trust list" in message
+    seal(actor, film)
+    with film.open("rb") as file, c2pa.Reader("video/mp4", file) as reader:
+        assert reader.get_validation_state() == "Valid"
+        assert reader.get_active_manifest()["title"] == "live.mp4"
+    other = film.with_suffix(".mkv")
+    other.write_bytes(b"as it is")
+    seal(actor, other)
+    assert other.read_bytes() == b"as it is"
+
+
+def test_live_sessions_without_c2pa_get_a_comment_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "c2pa", None)
+    seal, message = live_seal(None, None, lambda: NOW)
+    assert seal is None
+    assert "pip install" in message
 
 
 def test_a_certificate_that_cannot_sign_is_refused_before_the_work(tmp_path: Path) -> None:

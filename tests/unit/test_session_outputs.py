@@ -29,10 +29,10 @@ FRAMES = 25
 class Show:
     """Outputs, what is fed to them, and what they told."""
 
-    def __init__(self, resources: Resources) -> None:
+    def __init__(self, resources: Resources, seal: Callable[[Path], None] | None = None) -> None:
         self.video, self.audio = VideoRendition(resources.video_pool), AudioRendition(resources.audio_pool)
         self.events: list[Event] = []
-        self.outputs = Outputs(self.video, self.audio, resources, self.events.append)
+        self.outputs = Outputs(self.video, self.audio, resources, self.events.append, seal)
         self._index = 0
 
     async def play(self, until_: Callable[[], bool] = lambda: False, frames: int = 500) -> None:
@@ -55,12 +55,16 @@ class Show:
 
 
 @asynccontextmanager
-async def show(folder: Path | None = None, hosts: tuple[str, ...] = ()) -> AsyncIterator[Show]:
+async def show(
+    folder: Path | None = None,
+    hosts: tuple[str, ...] = (),
+    seal: Callable[[Path], None] | None = None,
+) -> AsyncIterator[Show]:
     with video_pool(1) as pictures, audio_pool() as sounds:
         resources = Resources(
             WorkerPool(), pictures, sounds, Metrics(), LOOPBACK, output_folder=folder, output_hosts=hosts
         )
-        one = Show(resources)
+        one = Show(resources, seal)
         try:
             yield one
         finally:
@@ -68,6 +72,29 @@ async def show(folder: Path | None = None, hosts: tuple[str, ...] = ()) -> Async
             assert len(one.outputs) == 0
             assert one.video.viewers == one.audio.viewers == 0
             assert resources.writing == set()
+
+
+def test_a_finished_file_may_be_signed_and_stays_if_that_fails(tmp_path: Path) -> None:
+    sealed: list[bool] = []
+
+    def seal(path: Path) -> None:
+        sealed.append(path.stat().st_size > 0)
+        if path.name == "refused.mp4":
+            raise InputError("nobody signs that")
+
+    async def scene() -> None:
+        async with show(tmp_path, seal=seal) as here:
+            for name in ("kept.mp4", "refused.mp4"):
+                made = here.outputs.add(name)
+                await here.play(frames=FRAMES)
+                await here.outputs.end(made)
+            assert [event.data["message"] for event in here.events] == [
+                "an output is in trouble: nobody signs that"
+            ]
+
+    run(scene())
+    assert sealed == [True, True]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["kept.mp4", "refused.mp4"]
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
