@@ -1,7 +1,5 @@
 """A real worker process: what it draws, what it leaves alone, and what it is told while it works."""
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +11,7 @@ from engine.image.yuv import I420
 from engine.media import ColourTags, VideoFrame, VideoInfo, open_video, open_writer
 from streaming.worker.slots import SlotRing, write
 from tests.support.data import faces_picture, model_file
+from tests.support.live_offline import offline_pictures
 from tests.support.live_worker import (
     BT709,
     HEIGHT,
@@ -61,12 +60,9 @@ def frames(film: Path) -> list[I420]:
 @pytest.fixture(scope="module")
 def offline(live: Driver, film: Path) -> list[I420]:
     """What `livedub dub` makes of it, before it is encoded."""
-    out = film.with_suffix(".npz")
-    command = [sys.executable, "-m", "tests.support.live_offline", film, live.options.actor]
-    subprocess.run([*map(str, command), str(LOOK_AHEAD_MS), str(out)], check=True)
-    with np.load(out) as held:
-        assert list(held["shown"])[5:8] == ["dubbed", "no face", "no face"]
-        return [I420(*planes) for planes in zip(held["y"], held["u"], held["v"], strict=True)]
+    done = offline_pictures(film, live.options.actor, LOOK_AHEAD_MS)
+    assert [shown for shown, _ in done][5:8] == ["dubbed", "no face", "no face"]
+    return [image for _, image in done]
 
 
 @pytest.mark.parametrize(("piece_samples", "ahead"), [(640, 0), (320, 4), (1501, 9), (16_000, 4)])
