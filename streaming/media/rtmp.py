@@ -9,32 +9,34 @@ or why it does not, without the address, which may hold a secret.
 
 import signal
 import sys
-from typing import BinaryIO
+from typing import IO
 
 import av
 from av.error import FFmpegError
 
 LIVE = "live"
 SILENT_S = 10  # what connecting or a packet may take; then the system's alarm ends the process
-_PROBING = {"analyzeduration": "500000", "fflags": "nobuffer"}
+_AT_ONCE = {"flvflags": "no_duration_filesize", "flush_packets": "1"}
+_PROBING = {"analyzeduration": "500000", "fpsprobesize": "0"}  # all is kept: a keyframe is first
 
 
 def main() -> int:
     """Pass on until the input ends; returns 1 if the server does not take it."""
-    source = sys.stdin.buffer
-    address = source.readline().decode().strip()
     try:
-        _pass_on(source, address)
+        # Unbuffered: a read returns what is there, and does not wait for more.
+        with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as source:
+            address = source.readline().decode().strip()
+            _pass_on(source, address)
     except (FFmpegError, OSError, ValueError) as error:
         _say(getattr(error, "strerror", None) or type(error).__name__)
         return 1
     return 0
 
 
-def _pass_on(source: BinaryIO, address: str) -> None:
+def _pass_on(source: IO[bytes], address: str) -> None:
     with av.open(source, "r", format="flv", options=_PROBING) as given:
         signal.alarm(SILENT_S)
-        with av.open(address, "w", format="flv", options={"flvflags": "no_duration_filesize"}) as there:
+        with av.open(address, "w", format="flv", options=_AT_ONCE) as there:
             streams = {stream.index: there.add_stream_from_template(stream) for stream in given.streams}
             there.start_encoding()
             _say(LIVE)

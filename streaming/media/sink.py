@@ -139,6 +139,7 @@ class Sink:
         """Where to write for a server: a process of its own sends it; see `streaming.media.rtmp`."""
         child = self._child = subprocess.Popen(
             (sys.executable, "-P", "-m", "streaming.media.rtmp"),
+            bufsize=0,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
@@ -185,7 +186,8 @@ class Sink:
         if first is None:
             raise OutputError(f"{_shown(self._target)}: the session ended before its first picture")
         data, zero, _ = first
-        with av.open(place, "w", format=self._format) as container:
+        options = {} if isinstance(place, str) else {"flush_packets": "1"}
+        with av.open(place, "w", format=self._format, options=options) as container:
             container.metadata["comment"] = comment(version(NAME))
             with av.open(io.BytesIO(data), format="h264") as template:
                 video: Stream = container.add_stream_from_template(template.streams.video[0])
