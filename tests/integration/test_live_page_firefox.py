@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from aioice.ice import get_host_addresses
 
 from clients.serve import live_server
 from tests.integration.test_live_page import ERROR, LIVE, settings
@@ -22,7 +23,11 @@ from tests.support.firefox import (
     opened,
 )
 
-pytestmark = [needs_firefox, pytest.mark.slow]
+needs_address = pytest.mark.skipif(
+    not get_host_addresses(use_ipv4=True, use_ipv6=True),
+    reason="no address but loopback, which Firefox avoids",
+)
+pytestmark = [needs_firefox, needs_address, pytest.mark.slow]
 Scene = Callable[[FoxPage], Awaitable[None]]
 
 PEERS = """globalThis.peers = [], globalThis.RTCPeerConnection = class extends RTCPeerConnection {
@@ -72,8 +77,8 @@ TRICKLED = """(async () => {
 SESSIONS = "fetch('/v1/sessions').then(answer => answer.json()).then(answer => answer.sessions)"
 
 
-def visit(folder: Path, scene: Scene, preferences: Preferences) -> None:  # noqa: F811
-    """Run a scene on the page of a server with the toy actor and the film."""
+def visit(folder: Path, scene: Scene, preferences: Preferences, expected: str = "nothing") -> None:  # noqa: F811
+    """Run a scene on the page of a server with the toy actor; complaints are `expected`, or none."""
 
     async def whole() -> None:
         async with (
@@ -84,7 +89,7 @@ def visit(folder: Path, scene: Scene, preferences: Preferences) -> None:  # noqa
             await page.until("document.getElementById('actor')?.options.length > 0")
             await page.ask(PEERS)
             await scene(page)
-            assert page.complaints == []
+            assert [line for line in page.complaints if expected not in line] == []
 
     asyncio.run(whole())
 
@@ -162,10 +167,9 @@ def test_what_does_not_get_through_is_told(folder: Path) -> None:  # noqa: F811
         await page.ask("document.getElementById('start').click()")
         assert "UDP" in await page.until(ERROR, 30)
         assert await page.ask(SESSIONS) == []
-        assert [line.split(",")[0] for line in page.complaints] == ["WebRTC: ICE failed"]
-        page.complaints.clear()
 
-    visit(folder, scene, {**SHOWS_H264, "media.peerconnection.ice.trickle_grace_period": 300})
+    soon = {"media.peerconnection.ice.trickle_grace_period": 300}
+    visit(folder, scene, {**SHOWS_H264, **soon}, expected="ICE failed")
 
 
 def test_without_h264_it_says_what_to_do_and_a_face_can_be_recorded_all_the_same(folder: Path) -> None:  # noqa: F811
