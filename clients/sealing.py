@@ -25,8 +25,8 @@ from engine.render.renderer import asset_sha256
 
 Provenance = Literal["C2PA", "C2PA, self-signed", "comment"]
 SELF_SIGNED = (
-    "the C2PA manifest is self-signed, by a certificate made on this machine on no trust list: others "
-    "can see that nothing was changed since, not who made it; sign_certificate and sign_key take yours"
+    "the C2PA manifest is self-signed: its certificate was made on this machine and is on no trust list, so "
+    "others see that nothing was changed since, not who made it; sign_certificate and sign_key take yours"
 )
 
 
