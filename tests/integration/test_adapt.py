@@ -12,6 +12,7 @@ import pytest
 from clients.demo.portrait import load_portrait, write_portrait
 from clients.dub import DubOptions, dub
 from engine.actor.pack import ActorPack, read_pack
+from engine.face.identity import SIZE, load_face_axes
 from engine.render.renderer import open_renderer
 from tests.support.cli import Outcome, invoke
 from tests.support.data import model_file
@@ -61,6 +62,7 @@ def test_a_video_becomes_a_pack_that_says_what_it_lacks(portrait: Path, tmp_path
     assert pack.manifest.metrics["coverage_frames"] == 23
     assert pack.manifest.metrics["face_psnr_db"] == pytest.approx(report["after"]["face_psnr_db"])
     assert len(pack.references) == 1
+    assert pack.extras[load_face_axes().extra_name].shape == (1, SIZE)
 
 
 def test_a_photo_becomes_a_pack_that_dubs_a_video(portrait: Path, tmp_path: Path, livedub: Run) -> None:

@@ -110,7 +110,7 @@ def test_a_look_does_not_depend_on_light_size_or_range() -> None:
 
 def test_what_is_outside_the_picture_cannot_be_looked_at() -> None:
     image, points = I420.blank(64, 48), person(1)[1]
-    assert cut_out(image, BT709, points + np.float32([1000, 0, 0])) is None
+    assert cut_out(image, BT709, points + np.array([1000, 0, 0], np.float32)) is None
     patch = cut_out(image, BT709, points)
     assert patch is not None
     assert np.isfinite(AXES.direction(READER.features(patch))).all()
