@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from streaming.scheduling import patiently
 
 SPARE = "spare"
+_SCIPY = "scipy"
 
 
 def end_with(edge: socket.socket) -> None:
@@ -31,7 +32,8 @@ def end_with(edge: socket.socket) -> None:
 
 def loading() -> Iterator[None]:
     """Load and compile all that does not depend on the actor, in pieces."""
-    sys.modules.setdefault("scipy", None)  # type: ignore[arg-type]  # numba would load it for what nobody uses
+    # numba would load it for what nobody uses
+    hidden = sys.modules.setdefault(_SCIPY, None) is None  # type: ignore[arg-type]
     import numba  # noqa: F401  # half of what is imported
 
     yield
@@ -39,6 +41,8 @@ def loading() -> Iterator[None]:
 
     yield
     yield from warm_up()
+    if hidden:
+        del sys.modules[_SCIPY]
 
 
 def main() -> None:
