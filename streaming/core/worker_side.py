@@ -12,7 +12,7 @@ from streaming.core.frames import Frame, Stage
 from streaming.core.intake import Quantum
 from streaming.types import MEDIA_RATE_HZ
 
-LEAD_SAMPLES = 2 * QUANTUM_SAMPLES  # a frame is given that long before its sound is complete, to be tracked
+LEAD_SAMPLES = 4 * QUANTUM_SAMPLES  # a frame is given that long before its sound is complete, to be tracked
 _STEP_SAMPLES = 2 * QUANTUM_SAMPLES  # the audio network's step of 40 ms; a frame waits for half of one
 _WORKING_FRAMES = 2
 _HISTORY_QUANTA = 50
@@ -75,7 +75,7 @@ class WorkerSide:
     def takes(self, frame: Frame, closed: int, interval_samples: int) -> bool:
         """Whether to give it a waiting frame now: its sound is about to be there, and it is not behind."""
         soon = frame.position + self._look_ahead - LEAD_SAMPLES <= closed
-        early = math.ceil((LEAD_SAMPLES + _STEP_SAMPLES // 2) / interval_samples)
+        early = math.ceil((LEAD_SAMPLES + _STEP_SAMPLES) // 2 / interval_samples)
         return soon and len(self._out) < _WORKING_FRAMES + early
 
     def give(self, frame: Frame, now_ns: int) -> GiveFrame:

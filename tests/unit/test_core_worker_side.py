@@ -24,8 +24,8 @@ def _give(worker: WorkerSide, count: int) -> list[Frame]:
 
 def test_a_frame_is_given_when_its_sound_is_about_to_be_there() -> None:
     worker, frame = WorkerSide(LOOK_AHEAD, ready=True), Frame(0, 7, 48_000, Stage.WAITING)
-    assert not worker.takes(frame, 48_000 + LOOK_AHEAD - 1921, 1920)
-    assert worker.takes(frame, 48_000 + LOOK_AHEAD - 1920, 1920)
+    assert not worker.takes(frame, 48_000 + LOOK_AHEAD - 3841, 1920)
+    assert worker.takes(frame, 48_000 + LOOK_AHEAD - 3840, 1920)
     assert not worker.complete(frame, 48_000 + LOOK_AHEAD - 960)
     assert worker.complete(frame, 48_000 + LOOK_AHEAD)
     given = worker.give(frame, 0)
