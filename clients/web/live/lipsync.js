@@ -44,7 +44,7 @@ export class LipSync {
     const move = GAIN * Math.abs(ahead)
     if (this.targets[late] === null) return this.#set(early, Math.min(MOST_MS, (this.targets[early] ?? held[early]) + move))
     const less = this.targets[late] - move
-    this.#set(late, less < held[late] - IDLE_MS ? null : less)
+    this.#set(late, less < Math.max(0, held[late] - IDLE_MS) ? null : less)
   }
 
   // How long the buffer held what it gave out since the last step, ms; null: nothing.
