@@ -280,7 +280,9 @@ async def admitted(rig: Rig, most: int) -> tuple[int, int, int]:
             async with rig.http.post(f"{rig.url}/v1/sessions", json={"actor": "actor"}) as answer:
                 if answer.status != 201:
                     return count, answer.status, int(answer.headers.get("Retry-After", 0))
-                stack.push_async_callback(rig.over, (await answer.json())["id"])
+                session = (await answer.json())["id"]
+            stack.push_async_callback(rig.over, session)
+            await stack.enter_async_context(rig.kept(session))
     return most + 1, 201, 0
 
 
