@@ -19,7 +19,7 @@ export class Api {
     }
     if (answer.ok) return answer
     const said = await answer.json().catch(() => ({}))
-    throw Object.assign(new Error(inWords(answer.status, said.error)), {status: answer.status})
+    throw Object.assign(new Error(inWords(answer.status, said.error, Boolean(this.token))), {status: answer.status})
   }
 
   async json(path, options = {}) {
@@ -48,9 +48,9 @@ export class Api {
   }
 }
 
-function inWords(status, said) {
+function inWords(status, said, token) {
   switch (status) {
-    case 401: return 'This server asks for a token. Open the page by the link that you were given.'
+    case 401: return token && said ? sentence(said) : 'This server asks for a token. Open the page by the link that you were given.'
     case 403: return 'Your token does not allow this.'
     case 404: return 'That session is over.'
     case 429: return 'Too many requests. Wait some seconds, then try again.'

@@ -148,7 +148,7 @@ async function lost(which, tries = 0) {
       live.published.onlost = () => lost('published')
     }
   } catch (error) {
-    if (error.hopeless || error.status === 404 || tries >= 20) {
+    if (error.hopeless || [401, 404].includes(error.status) || tries >= 20) {
       await stop()
       fail(error)
     } else setTimeout(() => lost(which, tries + 1), RETRY_MS[Math.min(tries, RETRY_MS.length - 1)])
