@@ -38,11 +38,8 @@ PATCH_PX = 128  # side of the cut-out that a face is read from
 FACES_PER_PATCH = 1.25  # side of the cut-out in sides of the box around the landmarks
 GRID = 48  # cells of the unwrapped face, each way
 SMOOTH_PX = 0.8  # of the cut-out, before it is sampled
-FINE, COARSE, LOCAL = (
-    1.0,
-    4.0,
-    6.0,
-)  # cells: detail between the first two is kept, scaled to its spread within the third
+# cells: detail between the first two is kept, scaled to its spread within the third
+FINE, COARSE, LOCAL = 1.0, 4.0, 6.0
 DARK_LEVELS = 16.0  # added before the logarithm
 SPREAD_FLOOR = 0.02  # of log brightness: less than that is noise
 
