@@ -7,9 +7,10 @@
 // always did.
 
 const EVERY_MS = 1000
-const GAIN = 0.35 // of the error, a step: an answer is seen a step later, and more would swing
+const GAIN = 0.35 // of the error, a step after the first: an answer is seen a step later, and more would swing
 const NEAR_MS = 4
 const MOST_MS = 300
+const UNKNOWN_MS = 5000 // so far apart they are not: one of them has no sender's report yet
 const IDLE_MS = 40 // a target that far below what is held does nothing any more
 const UNSEEN_MS = 3 // by which pictures are shown before Chromium says so: between 18 and -5, from one start to another
 
@@ -37,12 +38,15 @@ export class LipSync {
   step({video, audio}) {
     const held = {video: this.#held(video), audio: this.#held(audio)}
     const ahead = video?.estimatedPlayoutTimestamp - audio?.estimatedPlayoutTimestamp + UNSEEN_MS
-    if (!Number.isFinite(ahead) || held.video === null || held.audio === null) return
+    if (!(Math.abs(ahead) < UNKNOWN_MS) || held.video === null || held.audio === null) return
     this.ahead = ahead
     if (Math.abs(ahead) < NEAR_MS) return
     const [early, late] = ahead > 0 ? ['video', 'audio'] : ['audio', 'video']
     const move = GAIN * Math.abs(ahead)
-    if (this.targets[late] === null) return this.#set(early, Math.min(MOST_MS, (this.targets[early] ?? held[early]) + move))
+    if (this.targets[late] === null) {
+      const more = this.targets[early] === null ? held[early] + Math.abs(ahead) : this.targets[early] + move
+      return this.#set(early, Math.min(MOST_MS, more))
+    }
     const less = this.targets[late] - move
     this.#set(late, less < Math.max(0, held[late] - IDLE_MS) ? null : less)
   }
